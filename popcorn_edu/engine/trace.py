@@ -1,0 +1,520 @@
+"""What happened, in order.
+
+A run of the model is a Trace: one Record after another, each an Event with the time it
+happened, who caused it to happen, and which earlier record woke that actor. Components write
+the trace; figures, the player, the checks, the exports and the grader only read it.
+
+Words
+    Event    a fact in the past tense, with ids and plain values: ``SlotReady(ring=0, slot=7, ...)``.
+             Its text is the sentence of the step; its class docstring says why the step exists.
+    Record   an event, stamped: number, time in ns since power-on, actor, cause.
+    Trace    the records of one run. It keeps them in packed columns (about 45 bytes a record),
+             so that a million of them fit in a laptop's memory, and builds a Record when asked.
+
+An event kind is declared by its fields::
+
+    class SlotReady(Event):
+        '''Why: the flag is written last, so a receiver that sees it sees the whole message.'''
+        says = "kernel {sender} marks slot {slot} of ring {ring} ready"
+        popcorn = "win_put(), pcn_kmsg.c (G1)"
+        ring: int
+        slot: int
+        sender: int
+
+Fields are ``int``, ``bool`` or a ``Word`` (a named integer) where speed matters; anything else
+that is plain (``str``, ``None``, tuples of plain values) is stored once in a table.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import io
+import json
+import os
+import sys
+import tempfile
+import zipfile
+from array import array
+from bisect import bisect_left
+from collections import namedtuple
+from collections.abc import Iterable, Iterator
+from enum import IntEnum
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+FILE_FORMAT = "popcorn_edu trace"
+FILE_VERSION = 1
+CHUNK_RECORDS = 8192  # how many records wait as tuples before they are packed into columns
+
+
+class PopcornError(Exception):
+    """A mistake in what the user gave us, in one sentence: what, where, what was expected."""
+
+    def _render_traceback_(self) -> list[str]:
+        # IPython asks for this: a student's mistake deserves a sentence, not our call stack.
+        return [f"{type(self).__name__}: {self}"]
+
+
+class TraceFileError(PopcornError):
+    """A file that is not a saved run, or no longer a whole one."""
+
+
+def near_names(wrong: str, names: Iterable[str]) -> str:
+    """The tail of an error sentence: the nearest valid spellings, else all the names."""
+    names = sorted(map(str, names))
+    near = difflib.get_close_matches(str(wrong), names, n=3, cutoff=0.5)
+    if near:
+        return "did you mean " + " or ".join(near) + "?"
+    return "expected one of: " + ", ".join(names) if names else "there are none"
+
+
+class Word(IntEnum):
+    """A named integer: stored as a number, read as its name."""
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __format__(self, spec: str) -> str:
+        return format(self.name, spec)
+
+
+class Event(tuple):
+    """A fact in the past tense. Subclasses declare fields, ``says`` and ``popcorn``."""
+
+    __slots__ = ()
+    says = ""
+    popcorn = ""
+    fields: tuple[str, ...] = ()
+
+    def __init_subclass__(cls) -> None:
+        # The fields become a tuple's named places, as in a namedtuple: the cheapest immutable
+        # value Python has, and the hot loop builds several of them for each message.
+        cls.fields = tuple(cls.__dict__.get("__annotations__", ()))
+        plain = namedtuple(cls.__name__, cls.fields)
+        cls.__new__ = plain.__new__
+        for field in cls.fields:
+            setattr(cls, field, plain.__dict__[field])
+        if not cls.says:
+            cls.says = cls.__name__ + "".join(f" {field}={{{field}}}" for field in cls.fields)
+
+    def _asdict(self) -> dict:
+        return dict(zip(self.fields, self, strict=True))
+
+    def __str__(self) -> str:
+        return self.says.format_map(self._asdict())
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{field}={value}" for field, value in self._asdict().items())
+        return f"{type(self).__name__}({inside})"
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and tuple.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = tuple.__hash__
+
+
+class NeverHappened(Event):
+    """Somebody forked the run here and asked: what if this one thing did not happen?"""
+
+    says = "in this fork it never happens that {sentence}"
+    kind: str
+    sentence: str
+
+
+class SettingChanged(Event):
+    """Somebody forked the run here and changed a setting from this record on."""
+
+    says = "in this fork {setting} is {value} from here on"
+    setting: str
+    value: str
+
+
+class Record(NamedTuple):
+    """An event, stamped. ``cause`` is the number of the record that woke ``who``, or None."""
+
+    seq: int
+    time: int
+    who: str
+    cause: int | None
+    event: Event
+
+    def __str__(self) -> str:
+        return f"{self.seq:>6} {self.time:>10,} ns  {self.who:<17} {self.event}"
+
+
+class Coding:
+    """How the events of one kind become integers and come back. The work of a few lookups."""
+
+    def __init__(self, kind: type[Event], index: int) -> None:
+        self.kind, self.index, self.width = kind, index, len(kind.fields)
+        notes = kind.__dict__.get("__annotations__", {})
+        self.back = [_decoder(kind, notes[field]) for field in kind.fields]
+        self.tabled = [place for place, how in enumerate(self.back) if how is TABLED]
+        self.plain = all(how is None for how in self.back)
+
+
+TABLED = object()
+
+
+def _decoder(kind: type[Event], note: object):
+    """None: stored as it is. A callable: rebuilds the value. TABLED: an index into the table."""
+    if isinstance(note, str):  # from __future__ import annotations, or a cell's own names
+        module = sys.modules.get(kind.__module__)
+        note = getattr(module, note, {"int": int, "bool": bool}.get(note, str))
+    if note is int:
+        return None
+    return note if isinstance(note, type) and issubclass(note, (bool, Word)) else TABLED
+
+
+class Trace:
+    """The records of one run. Reads like a list of Record; ``meta`` says which run it was."""
+
+    def __init__(self, meta: dict | None = None) -> None:
+        self.meta = dict(meta or {})
+        self.actors: list[str] = []
+        self._actor_number: dict[str, int] = {}
+        self._values: list = []
+        self._value_index: dict = {}
+        self._codings: list[Coding] = []
+        self._coding_of: dict[type[Event], Coding] = {}
+        self._times, self._whos, self._causes = array("q"), array("H"), array("i")
+        self._kinds, self._starts, self._fields = array("H"), array("I"), array("i")
+        self._rows: list[tuple] = []  # (time, actor number, cause or -1, event), not packed yet
+
+    # -- writing -------------------------------------------------------------------------------
+
+    def actor(self, who: str) -> int:
+        """The number of an actor, given on first sight."""
+        number = self._actor_number.get(who)
+        if number is None:
+            number = self._actor_number[who] = len(self.actors)
+            self.actors.append(who)
+        return number
+
+    def append(self, time: int, who: str, cause: int | None, event: Event) -> int:
+        """Write one record; return its number. (Sim writes rows itself: this is its slow twin.)"""
+        self._rows.append((time, self.actor(who), -1 if cause is None else cause, event))
+        return len(self) - 1
+
+    def pack(self) -> None:
+        """Move waiting rows into the columns."""
+        if not self._rows:
+            return
+        times, whos, causes, events = zip(*self._rows, strict=True)
+        codings = [self._coding_of.get(type(event)) or self._code(type(event)) for event in events]
+        if not all(coding.plain for coding in set(codings)):
+            events = [
+                event if coding.plain else self._encode(event, coding)
+                for event, coding in zip(events, codings, strict=True)
+            ]
+        start, starts = len(self._fields), []
+        for coding in codings:
+            starts.append(start)
+            start += coding.width
+        fields = self._integers(events)
+        self._times.extend(times)
+        self._whos.extend(whos)
+        self._causes.extend(causes)
+        self._kinds.extend([coding.index for coding in codings])
+        self._starts.extend(starts)
+        self._fields.extend(fields)
+        self._rows.clear()
+
+    def _integers(self, events: Iterable) -> array:
+        """The fields of many events as one column: 32 bits wide until a value needs 64."""
+        try:
+            return array(self._fields.typecode, chain.from_iterable(events))
+        except OverflowError:
+            if self._fields.typecode == "i":
+                self._fields = array("q", self._fields)
+                return self._integers(events)
+        except TypeError:
+            pass
+        raise self._misfit()
+
+    def _misfit(self) -> PopcornError:
+        for offset, (_, who, _, event) in enumerate(self._rows):
+            problem = field_problem(event)
+            if problem:
+                seq = len(self._times) + offset
+                return PopcornError(f"record {seq}, written by {self.actors[who]}: {problem}")
+        return PopcornError("a record holds a number that does not fit in 64 bits")
+
+    def _code(self, kind: type[Event]) -> Coding:
+        coding = self._coding_of[kind] = Coding(kind, len(self._codings))
+        self._codings.append(coding)
+        return coding
+
+    def _encode(self, event: Event, coding: Coding) -> list[int]:
+        row = list(event)
+        for place in coding.tabled:
+            row[place] = self._value(row[place])
+        return row
+
+    def _value(self, value: object) -> int:
+        key = (type(value).__name__, value)  # True, 1 and 1.0 are one key in a plain dict
+        index = self._value_index.get(key)
+        if index is None:
+            index = self._value_index[key] = len(self._values)
+            self._values.append(value)
+        return index
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._times) + len(self._rows)
+
+    def __getitem__(self, n: int | slice):
+        if isinstance(n, slice):
+            return [self._record(i) for i in range(*n.indices(len(self)))]
+        if not -len(self) <= n < len(self):
+            raise IndexError(f"there is no record {n}: this run has {len(self)} records")
+        return self._record(n % len(self))
+
+    def __iter__(self) -> Iterator[Record]:
+        return (self._record(n) for n in range(len(self)))
+
+    def __repr__(self) -> str:
+        last = f", {self.time(len(self) - 1):,} ns" if len(self) else ""
+        return f"<Trace of {len(self):,} records{last}>"
+
+    def _record(self, n: int) -> Record:
+        packed = len(self._times)
+        if n >= packed:
+            time, who, cause, event = self._rows[n - packed]
+        else:
+            time, who, cause = self._times[n], self._whos[n], self._causes[n]
+            event = self.event(n)
+        return Record(n, time, self.actors[who], None if cause < 0 else cause, event)
+
+    def event(self, n: int) -> Event:
+        """The event of record n, without its stamp."""
+        packed = len(self._times)
+        if n >= packed:
+            return self._rows[n - packed][3]
+        coding = self._codings[self._kinds[n]]
+        start = self._starts[n]
+        row = self._fields[start : start + coding.width]
+        if coding.plain:
+            return tuple.__new__(coding.kind, row)
+        values = self._values
+        return tuple.__new__(
+            coding.kind,
+            [
+                value if how is None else values[value] if how is TABLED else how(value)
+                for value, how in zip(row, coding.back, strict=True)
+            ],
+        )
+
+    def time(self, n: int) -> int:
+        """The time of record n, in ns since power-on."""
+        packed = len(self._times)
+        return self._times[n] if n < packed else self._rows[n - packed][0]
+
+    def kind(self, n: int) -> type[Event]:
+        """The event class of record n."""
+        packed = len(self._times)
+        if n < packed:
+            return self._codings[self._kinds[n]].kind
+        return type(self._rows[n - packed][3])
+
+    def kinds(self) -> dict[str, int]:
+        """How many records of each kind there are, by name, in order of first appearance."""
+        self.pack()
+        counts = [0] * len(self._codings)
+        for index in self._kinds:
+            counts[index] += 1
+        return {c.kind.__name__: n for c, n in zip(self._codings, counts, strict=True)}
+
+    def records(self, *kinds: type[Event], who: str | None = None, **match) -> Iterator[Record]:
+        """The records of these kinds (all, if none) whose fields equal ``match``, in order."""
+        for kind in kinds:
+            check_fields(kind, match)
+        for n in range(len(self)):
+            if kinds and self.kind(n) not in kinds:
+                continue
+            record = self._record(n)
+            if who is not None and record.who != who:
+                continue
+            if all(getattr(record.event, f, _ABSENT) == v for f, v in match.items()):
+                yield record
+
+    def next(self, *kinds: type[Event], after: int = -1, who: str | None = None, **match):
+        """The first such record after record ``after``, or None."""
+        for record in self.records(*kinds, who=who, **match):
+            if record.seq > after:
+                return record
+        return None
+
+    def at_time(self, ns: int) -> int:
+        """How many records had been written by the time ``ns``, those at ``ns`` included."""
+        self.pack()
+        return bisect_left(self._times, ns + 1)
+
+    def nbytes(self) -> int:
+        """Bytes held by the packed columns (names and shared values are not counted)."""
+        self.pack()
+        return sum(len(column) * column.itemsize for column in self._columns().values())
+
+    def digest(self) -> str:
+        """A fingerprint of every record: two runs are the same run if and only if these agree."""
+        header, columns = self._portable()
+        seal = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+        for name in sorted(columns):
+            seal.update(columns[name])
+        return seal.hexdigest()
+
+    # -- keeping -------------------------------------------------------------------------------
+
+    def _columns(self) -> dict[str, array]:
+        return {
+            "times": self._times,
+            "whos": self._whos,
+            "causes": self._causes,
+            "kinds": self._kinds,
+            "starts": self._starts,
+            "fields": self._fields,
+        }
+
+    def _portable(self) -> tuple[dict, dict[str, bytes]]:
+        self.pack()
+        header = {
+            "actors": self.actors,
+            "kinds": [[c.kind.__name__, list(c.kind.fields)] for c in self._codings],
+            "values": self._values,
+            "records": len(self),
+            "bits": self._fields.itemsize * 8,
+        }
+        return header, {name: _bytes(column) for name, column in self._columns().items()}
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write the run to a file; a crash half-way leaves the old file or none, never a half."""
+        header, columns = self._portable()
+        header |= {"format": FILE_FORMAT, "version": FILE_VERSION, "meta": self.meta}
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, body in [("header.json", json.dumps(header, sort_keys=True)), *columns.items()]:
+                archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), body, 8)
+        path = Path(path)
+        try:
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        except OSError as problem:
+            raise PopcornError(f"cannot save to {path}: {problem.strerror}") from None
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(packed.getvalue())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        return path
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Trace:
+        """Read a saved run back.
+
+        Raises TraceFileError for a missing, foreign, truncated or damaged file, or one that
+        holds event kinds which this session does not know.
+        """
+        try:
+            with zipfile.ZipFile(path) as archive:
+                header = json.loads(archive.read("header.json"))
+                if header.get("format") != FILE_FORMAT:
+                    raise KeyError
+                if header["version"] != FILE_VERSION:
+                    raise TraceFileError(
+                        f"{path} is a saved run of version {header['version']}; "
+                        f"this popcorn_edu reads version {FILE_VERSION}"
+                    )
+                trace = cls(header["meta"])
+                trace._fields = array("q" if header["bits"] == 64 else "i")
+                for name, column in trace._columns().items():
+                    column.frombytes(archive.read(name))
+                    if sys.byteorder == "big":
+                        column.byteswap()
+            trace._restore(header, path)
+        except FileNotFoundError:
+            raise TraceFileError(f"there is no file {path}") from None
+        except OSError as problem:
+            raise TraceFileError(f"cannot read {path}: {problem.strerror or problem}") from None
+        except (zipfile.BadZipFile, EOFError) as problem:
+            raise TraceFileError(
+                f"{path} is not a whole saved run ({problem}); it was cut short, damaged, "
+                "or is another kind of file"
+            ) from None
+        except (KeyError, ValueError, TypeError, AttributeError):
+            raise TraceFileError(
+                f"{path} is not a saved run of popcorn_edu; expected a file written by run.save()"
+            ) from None
+        return trace
+
+    def _restore(self, header: dict, path: object) -> None:
+        known = {kind.__name__: kind for kind in all_kinds()}
+        for name, fields in header["kinds"]:
+            kind = known.get(name)
+            if kind is None:
+                raise TraceFileError(f"{path} holds events of the kind {name}, which is not known here")
+            if list(kind.fields) != fields:
+                raise TraceFileError(f"{path}: {name} has other fields in this version of popcorn_edu")
+            self._code(kind)
+        for who in header["actors"]:
+            self.actor(who)
+        for value in header["values"]:
+            self._value(_tuples(value))
+        if len({header["records"], len(self._times), len(self._whos), len(self._starts)}) != 1:
+            raise ValueError
+
+
+_ABSENT = object()
+
+
+def _bytes(column: array) -> bytes:
+    if sys.byteorder == "big":
+        column = array(column.typecode, column)
+        column.byteswap()
+    return column.tobytes()
+
+
+def _tuples(value: object) -> object:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def all_kinds(base: type[Event] = Event) -> Iterator[type[Event]]:
+    """Every declared kind of event, the newest of a name last."""
+    for kind in base.__subclasses__():
+        yield kind
+        yield from all_kinds(kind)
+
+
+def field_problem(event: Event) -> str:
+    """What is wrong with an event's values, in words; empty if nothing is."""
+    for field, value, how in zip(event.fields, event, Coding(type(event), 0).back, strict=True):
+        name = f"{type(event).__name__}.{field}"
+        if how is TABLED:
+            if not _is_plain(value):
+                return f"{name} must be a plain value (number, text, tuple of them), not {value!r}"
+        elif not isinstance(value, int):
+            return f"{name} must be a whole number, not {value!r}"
+        elif not -(2**63) <= value < 2**63:
+            return f"{name} must fit in 64 bits, not {value}"
+    return ""
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (str, int))
+
+
+def check_fields(kind: type[Event], match: dict) -> None:
+    """Refuse a misspelt field of an event kind, with the near names."""
+    for field in match:
+        if field not in kind.fields:
+            raise PopcornError(
+                f"{kind.__name__} has no field {field!r}; {near_names(field, kind.fields)}"
+            )

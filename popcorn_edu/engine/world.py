@@ -1,0 +1,331 @@
+"""The state of the system, as a fold over the trace; and a run, which can show it at any record.
+
+Words
+    Part    one component's tables. A table is a plain dict from ids to plain or frozen values,
+            and only the part's own ``applies`` functions change it, one event at a time.
+    World   the parts together, and the setup they were built for (which never changes by itself).
+    Run     a finished trace with the way to rebuild the world after any of its records.
+
+Because the state is only ever the sum of the events, "the system at step 412" always exists,
+stepping back is free, and whatever a view shows can be checked against the trace.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+
+from popcorn_edu.engine.trace import Event, PopcornError, SettingChanged, Trace, near_names
+
+CHECKPOINT_RECORDS = 512  # a jump folds half of this on average: about 0.3 ms
+CHECKPOINTS_AT_MOST = 400
+
+
+class WorldError(PopcornError):
+    """An event that is not possible in the state it meets, or a table misused."""
+
+
+class Part:
+    """One component's state. Subclasses name their tables and what each event does to them."""
+
+    tables: tuple[str, ...] = ()
+    private: tuple[str, ...] = ()  # tables keyed by kernel, of which a kernel may read its own rows
+    applies: Mapping[type[Event], Callable] = {}
+
+    def __init__(self, setup: object = None) -> None:
+        self.setup = setup
+        for name in self.tables:
+            setattr(self, name, {})
+
+    def copy(self) -> Part:
+        twin = type(self)(self.setup)
+        for name in self.tables:
+            setattr(twin, name, dict(getattr(self, name)))
+        return twin
+
+    def snapshot(self) -> dict[str, dict]:
+        return {name: dict(getattr(self, name)) for name in self.tables}
+
+
+class World:
+    """The parts by name, and ``apply(event)``, the only way to change them.
+
+    >>> world = World(setup, rings=Rings, messaging=Messaging)     # doctest: +SKIP
+    >>> world.rings.head[0]                                        # doctest: +SKIP
+    """
+
+    def __init__(self, setup: object = None, **parts: type[Part] | Part) -> None:
+        self.setup = setup
+        self.parts: dict[str, Part] = {
+            name: part(setup) if isinstance(part, type) else part for name, part in parts.items()
+        }
+        self.__dict__.update(self.parts)
+        self.dispatch: dict[type[Event], Callable] = {SettingChanged: self._change_setting}
+        for kind in {kind for part in self.parts.values() for kind in part.applies}:
+            self.dispatch[kind] = self._applier(kind)
+
+    def _applier(self, kind: type[Event]) -> Callable:
+        bound = [
+            part.applies[kind].__get__(part) for part in self.parts.values() if kind in part.applies
+        ]
+        if len(bound) == 1:
+            return bound[0]
+
+        def apply_to_each(event: Event) -> None:
+            for function in bound:
+                function(event)
+
+        return apply_to_each
+
+    def apply(self, event: Event) -> None:
+        function = self.dispatch.get(type(event))
+        if function is not None:
+            function(event)
+
+    def _change_setting(self, event: SettingChanged) -> None:
+        self.configure(**{event.setting: ast.literal_eval(event.value)})
+
+    def configure(self, **changes: object) -> None:
+        """Change fields of the setup, for all parts."""
+        self.setup = change_setup(self.setup, changes)
+        for part in self.parts.values():
+            part.setup = self.setup
+
+    def copy(self) -> World:
+        return World(self.setup, **{name: part.copy() for name, part in self.parts.items()})
+
+    def snapshot(self) -> dict[str, dict[str, dict]]:
+        """Every table of every part, as plain dicts: for comparing two worlds."""
+        return {name: part.snapshot() for name, part in self.parts.items()}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, World) and self.snapshot() == other.snapshot()
+
+    __hash__ = None
+
+    def __getattr__(self, name: str):
+        raise WorldError(
+            f"the world has no part {name!r}; {near_names(name, self.__dict__.get('parts', ()))}"
+        )
+
+    def seen_by(self, kernel: int | None) -> Lens:
+        """The world as one kernel may see it: read only, others' private rows refused."""
+        return Lens(self, kernel)
+
+
+def change_setup(setup: object, changes: dict) -> object:
+    """The setup with some fields changed; a field it does not have is refused by name."""
+    names = [field.name for field in dataclasses.fields(setup)]
+    for name in changes:
+        if name not in names:
+            raise PopcornError(f"there is no setting {name!r}; {near_names(name, names)}")
+    return dataclasses.replace(setup, **changes)
+
+
+class Lens:
+    """A world through one kernel's eyes: what is shared, and its own rows. Nothing to write."""
+
+    def __init__(self, world: World, kernel: int | None) -> None:
+        self._world, self._kernel = world, kernel
+
+    @property
+    def setup(self) -> object:
+        return self._world.setup
+
+    def seen_by(self, kernel: int | None) -> Lens:
+        return Lens(self._world, kernel)
+
+    def __getattr__(self, name: str) -> PartLens:
+        return PartLens(name, getattr(self._world, name), self._kernel)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in ("_world", "_kernel"):
+            raise WorldError(f"a story never assigns (world.{name} = ...); it yields an event")
+        object.__setattr__(self, name, value)
+
+
+class PartLens:
+    """One part through one kernel's eyes."""
+
+    def __init__(self, name: str, part: Part, kernel: int | None) -> None:
+        object.__setattr__(self, "_seen", (name, part, kernel))
+
+    def __getattr__(self, name: str):
+        part_name, part, kernel = self._seen
+        if name not in part.tables:
+            found = getattr(part, name, None)
+            if found is None:
+                raise WorldError(
+                    f"world.{part_name} has no table {name!r}; {near_names(name, part.tables)}"
+                )
+            return found
+        table = getattr(part, name)
+        if name in part.private and kernel is not None:
+            return OwnRows(f"world.{part_name}.{name}", table, kernel)
+        return MappingProxyType(table)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise WorldError(f"a story never assigns (world.{self._seen[0]}.{name}); it yields an event")
+
+
+class OwnRows(Mapping):
+    """A private table of which one kernel may read its own rows and nothing else."""
+
+    def __init__(self, name: str, table: dict, kernel: int) -> None:
+        self._name, self._table, self._kernel = name, table, kernel
+
+    def _own(self, key: object) -> bool:
+        return (key[0] if isinstance(key, tuple) else key) == self._kernel
+
+    def _check(self, key: object) -> None:
+        if not self._own(key):
+            raise WorldError(
+                f"kernel {self._kernel} may not read {self._name}[{key}]: it is another kernel's "
+                "own memory; what others know arrives as a message or through a shared ring"
+            )
+
+    def __getitem__(self, key: object):
+        self._check(key)
+        return self._table[key]
+
+    def get(self, key: object, default: object = None):
+        self._check(key)
+        return self._table.get(key, default)
+
+    def __contains__(self, key: object) -> bool:
+        self._check(key)
+        return key in self._table
+
+    def __iter__(self) -> Iterator:
+        return (key for key in self._table if self._own(key))
+
+    def __len__(self) -> int:
+        return sum(map(self._own, self._table))
+
+    def __setitem__(self, key: object, value: object) -> None:
+        raise WorldError(f"a story never assigns ({self._name}[{key}] = ...); it yields an event")
+
+
+class Run:
+    """A finished run: its trace, and the world after any number of its records.
+
+    ``start()`` makes the world before the first record. ``replay(edit)`` (given by whoever
+    made the run) plays it again from the same seed with one edit, which is how a fork is made.
+    ``waiting`` lists the actors that still waited when nothing more could happen.
+    """
+
+    def __init__(
+        self,
+        trace: Trace,
+        start: Callable[[], World],
+        replay: Callable[[Edit], Run] | None = None,
+        waiting: tuple = (),
+    ) -> None:
+        self.trace, self.start, self._replay, self.waiting = trace, start, replay, waiting
+        self._checkpoints: list[World] = []
+
+    def __len__(self) -> int:
+        return len(self.trace)
+
+    def __repr__(self) -> str:
+        name = self.trace.meta.get("scenario", "run")
+        return f"<Run {name}: {self.trace!r}>"
+
+    @property
+    def setup(self) -> object:
+        return self.start().setup
+
+    @property
+    def machine(self):
+        return self.setup.machine
+
+    @property
+    def world(self) -> World:
+        """The world at the end."""
+        return self.at(len(self.trace))
+
+    def at(self, n: int) -> World:
+        """The world after the first ``n`` records; a copy of your own, in about 0.3 ms."""
+        if not isinstance(n, int) or not 0 <= n <= len(self.trace):
+            raise PopcornError(f"run.at({n!r}): expected a number from 0 to {len(self.trace)}")
+        spacing = max(CHECKPOINT_RECORDS, len(self.trace) // CHECKPOINTS_AT_MOST)
+        if not self._checkpoints:
+            self._checkpoints.append(self.start())
+        while len(self._checkpoints) <= n // spacing:
+            last = len(self._checkpoints) * spacing
+            self._checkpoints.append(self._fold(self._checkpoints[-1], last - spacing, last))
+        nearest = min(n // spacing, len(self._checkpoints) - 1)
+        return self._fold(self._checkpoints[nearest], nearest * spacing, n)
+
+    def _fold(self, world: World, first: int, last: int) -> World:
+        world, event = world.copy(), self.trace.event
+        dispatch = world.dispatch.get
+        for n in range(first, last):
+            fact = event(n)
+            function = dispatch(type(fact))
+            if function is not None:
+                function(fact)
+        return world
+
+    def worlds(self) -> Iterator[tuple]:
+        """Each record with the world just after it: one world, changing under you."""
+        world = self.start()
+        for record in self.trace:
+            world.apply(record.event)
+            yield record, world
+
+    def fork(self, n: int, *, drop: bool = False, delay: int = 0, say: Event | None = None, **settings):
+        """What if? Replay to record ``n``, make one edit there, and go on from it.
+
+        drop=True        record n never happens (an interrupt is lost, a write has no effect)
+        delay=NS         its actor is held up for that long just before it
+        say=EVENT        this event happens just before it
+        NAME=VALUE       a setting, such as look_again=True, has this value from here on
+        """
+        if self._replay is None:
+            raise PopcornError("this run cannot be forked: it does not say how it was made")
+        if not isinstance(n, int) or not 0 <= n < len(self.trace):
+            raise PopcornError(f"fork({n!r}): expected a record number from 0 to {len(self) - 1}")
+        edit = Edit(n, drop, delay, say, tuple(settings.items()))
+        if edit.count() != 1:
+            raise PopcornError(
+                "a fork makes exactly one edit: drop=True, delay=NS, say=EVENT, or one setting "
+                f"(this one makes {edit.count()})"
+            )
+        change_setup(self.setup, settings)  # refuses a misspelt setting before anything runs
+        return self._replay(edit)
+
+    def save(self, path):
+        """Write the run to a file; ``popcorn_edu.load(path)`` reads it back."""
+        return self.trace.save(path)
+
+    def play(self, **options):
+        """The step-through player for this run (see popcorn_edu.readers.player)."""
+        from popcorn_edu.readers.player import play  # late: the engine draws nothing itself
+
+        return play(self, **options)
+
+    def show(self, first: int = 0, last: int | None = None) -> None:
+        """Print the records as sentences."""
+        for record in self.trace[first:last]:
+            print(record)
+
+
+@dataclasses.dataclass(frozen=True)
+class Edit:
+    """The one difference between a fork and its origin, made just before record ``at``."""
+
+    at: int
+    drop: bool = False
+    delay: int = 0
+    say: Event | None = None
+    settings: tuple = ()
+
+    def __post_init__(self) -> None:
+        if type(self.delay) is not int or self.delay < 0:
+            raise PopcornError(f"delay={self.delay!r}: expected whole nanoseconds, 0 or more")
+
+    def count(self) -> int:
+        return bool(self.drop) + bool(self.delay) + (self.say is not None) + len(self.settings)

@@ -1,0 +1,433 @@
+"""The machine that kernels share out among themselves: its CPUs, and how far apart they are.
+
+A kernel that sends a message pays for cache lines moving from one CPU to another, so the model
+needs to know of any two CPUs whether they share a core, a die, a package, or must cross links
+between packages. Real machines give the answer: their topology files (hwloc.py) and, where
+somebody measured them, their core-to-core latencies.
+
+    m = Machine.load("magny-cours-48")
+    m.relation(0, 47)        # "2 hops"
+    m.transfer_ns(0, 47)     # 148
+    m.transfer_source(0, 47) # "model default: line_transfer_2_hops_cycles = 252 cycles at 1.7 GHz"
+
+Words
+    same die  CPUs on one piece of silicon: what the file calls a Die; else the NUMA node, in a
+              package that has several; else what shares one of several last-level caches
+    1 hop     the nearest CPUs in another package; "2 hops", "3 hops" are the next larger values
+              of the firmware's distance table (SLIT). Without a table every package is 1 hop away
+    clock     one speed for the whole machine, in whole MHz, so that cycles become whole ns
+
+Left out: speeds that change, and links that get busy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from itertools import chain, zip_longest
+from pathlib import Path
+
+from popcorn_edu.engine.trace import PopcornError, near_names
+from popcorn_edu.model.costs import (
+    COSTS,
+    TRANSFER_COSTS,
+    Cost,
+    CostRow,
+    CostTable,
+    html_table,
+)
+from popcorn_edu.model.hwloc import CPUS_AT_MOST, Node, Topology, cpu_list, read_topology
+
+DEFAULT_MHZ = 1700  # model default: the clock of an Opteron 6164 HE, the cost table's own machine
+MHZ_AT_MOST = 100_000
+LATENCY_NS_AT_MOST = 1_000_000_000
+OWN_NUMBERS = " with own numbers"  # ends the name of a machine whose costs or latencies changed
+
+
+@dataclass(frozen=True)
+class Machine(Topology):
+    """A topology with a name, a clock, costs and, where measured, latencies."""
+
+    name: str = "machine"
+    title: str = ""
+    mhz: int = DEFAULT_MHZ
+    mhz_source: str = "model default"
+    latencies_ns: dict[tuple[int, int], int] = field(default_factory=dict, hash=False)
+    latencies_source: str = ""
+    costs: Mapping[str, Cost] = field(default_factory=lambda: COSTS, hash=False, repr=False)
+
+    # where machines come from
+
+    @classmethod
+    def load(cls, name: str) -> Machine:
+        """One of the machines that come with the kit, by its name or its file's name."""
+        # The one import against the reading order: only datasets.py knows where the files are.
+        from popcorn_edu import datasets
+
+        return _load(datasets.machine(name)["name"])
+
+    @classmethod
+    def default(cls) -> Machine:
+        from popcorn_edu import datasets
+
+        return _load(datasets.machine()["name"])
+
+    @staticmethod
+    def names() -> tuple[str, ...]:
+        from popcorn_edu import datasets
+
+        return datasets.machine_names()
+
+    @classmethod
+    def from_xml(cls, source: str | bytes | Path, name: str | None = None) -> Machine:
+        """A machine of your own: the path of what ``lstopo machine.xml`` wrote, or its text."""
+        topology = read_topology(source)
+        is_file = isinstance(source, Path) or not name and str(source)[:1] not in "<b \n\ufeff"
+        name = name or (Path(source).stem if is_file else "machine")
+        made = (topology.info.get("DMISysVendor"), topology.info.get("DMIProductName"))
+        mhz, mhz_source = _clock(topology)
+        return cls(
+            **vars(topology),
+            name=name,
+            title=" ".join(filter(None, made)) or topology.packages[0].model or name,
+            mhz=mhz,
+            mhz_source=mhz_source,
+        )
+
+    @classmethod
+    def synthetic(
+        cls,
+        packages: int,
+        nodes_per_package: int = 1,
+        cores_per_node: int = 1,
+        threads_per_core: int = 1,
+        threads_adjacent: bool = False,
+    ) -> Machine:
+        """A regular machine that nobody owns. CPU numbers go through all cores before they come
+        back for the second threads, as Linux counts, unless ``threads_adjacent``."""
+        shape = (packages, nodes_per_package, cores_per_node, threads_per_core)
+        for count in shape:
+            if not isinstance(count, int) or not 1 <= count <= CPUS_AT_MOST:
+                raise PopcornError(
+                    f"Machine.synthetic: {count!r} is no count of packages, nodes, cores or "
+                    "threads; a whole number from 1 up was expected."
+                )
+        xml, made = _regular_xml(*shape, threads_adjacent)
+        name = "synthetic-" + "x".join(map(str, shape))
+        return replace(cls.from_xml(xml, name), title=f"Synthetic machine: {made}")
+
+    def with_costs(self, **values: int) -> Machine:
+        """The same machine with constants you measured: ``with_costs(icr_write_cycles=450)``."""
+        costs = dict(self.costs)
+        for name, value in values.items():
+            old = self._cost(name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise PopcornError(f"{name} is {value!r}; a whole number of {old.unit} was expected.")
+            costs[name] = old._replace(value=value, tag="you", source="set by you")
+        return replace(self, costs=costs, name=self._own_name())
+
+    def with_latencies(self, source: str | Path, says: str = "") -> Machine:
+        """The same machine with core-to-core latencies you measured.
+
+        ``source`` is the path or the text of a table of ns one way, row and column by CPU number,
+        lower triangle, as the public core-to-core-latency programs write it.
+        """
+        text, file = str(source), "the table"
+        if "," not in text:
+            file = Path(text).name
+            try:
+                text = Path(text).read_text(encoding="utf-8")
+            except (OSError, ValueError):
+                raise PopcornError(f"{file}: cannot be read; a CSV table was expected.") from None
+        table = _read_latencies(text, file, self.cpus)
+        return replace(
+            self, latencies_ns=table, latencies_source=says or file, name=self._own_name()
+        )
+
+    # what it consists of
+
+    @property
+    def memory_bytes(self) -> int:
+        """All memory; 0 where the file does not say."""
+        return sum(node.memory_bytes for node in self.nodes)
+
+    @property
+    def ghz(self) -> float:
+        return self.mhz / 1000
+
+    def node(self, node_id: int) -> Node:
+        if node_id not in self._nodes:
+            raise PopcornError(
+                f"{self.name} has no NUMA node {node_id!r}; its nodes are {cpu_list(self._nodes)}."
+            )
+        return self._nodes[node_id]
+
+    def node_of(self, cpu: int) -> int:
+        """The id of the NUMA node whose memory is nearest to the CPU."""
+        return self._at(cpu).node
+
+    def package_of(self, cpu: int) -> int:
+        """The id of the package the CPU is in."""
+        return self.packages[self._at(cpu).package].id
+
+    def check_cpus(self, cpus: Iterable[int]) -> tuple[int, ...]:
+        """The CPUs as a tuple, if all exist, are online, and are named once."""
+        cpus = tuple(cpus)
+        for place, cpu in enumerate(cpus):
+            if isinstance(cpu, bool) or not hasattr(cpu, "__index__"):
+                raise PopcornError(f"{cpu!r} is no CPU number; a whole number was expected.")
+            self._at(cpu)
+            if cpu in cpus[:place]:
+                raise PopcornError(
+                    f"CPU {cpu} is named twice; each CPU can belong to one kernel only."
+                )
+        return tuple(map(int, cpus))
+
+    def first(self, count: int) -> tuple[int, ...]:
+        """The ``count`` lowest CPU numbers."""
+        return self.cpus[: self._checked_count(count)]
+
+    def spread(self, count: int) -> tuple[int, ...]:
+        """``count`` CPUs as far apart as they go: over packages, then dies, then cores."""
+        return self._spread[: self._checked_count(count)]
+
+    # how far apart, and what that costs
+
+    def distance(self, node_a: int, node_b: int) -> int | None:
+        """The firmware's relative distance between two NUMA nodes (10 is "here"), if known."""
+        return self.distances.get((self.node(node_a).id, self.node(node_b).id))
+
+    def relation(self, cpu_a: int, cpu_b: int) -> str:
+        """"same cpu", "same core", "same die", "same package", "1 hop", "2 hops", …"""
+        a, b = self._at(cpu_a), self._at(cpu_b)
+        if cpu_a == cpu_b:
+            return "same cpu"
+        if a.core == b.core:
+            return "same core"
+        if a.package == b.package:
+            return "same die" if a.die == b.die else "same package"
+        hops = self._hops.get(self._far(a.node, b.node), 1)
+        return "1 hop" if hops == 1 else f"{hops} hops"
+
+    def transfer_ns(self, cpu_a: int, cpu_b: int) -> int:
+        """How long one cache line takes from one CPU to the other."""
+        known = self._transfers.get((cpu_a, cpu_b))
+        if known is None:
+            relation = self.relation(cpu_a, cpu_b)
+            known = self._measured(cpu_a, cpu_b) or self._default_transfer_ns(relation)
+            self._transfers[cpu_a, cpu_b] = known
+        return known
+
+    def transfer_source(self, cpu_a: int, cpu_b: int) -> str:
+        """How we know ``transfer_ns``: measured, or a default of the model."""
+        relation = self.relation(cpu_a, cpu_b)
+        if relation == "same cpu":
+            return "nothing moves: it is the same CPU"
+        if self._measured(cpu_a, cpu_b):
+            return f"measured: {self.latencies_source}"
+        name = _transfer_cost(relation)
+        cost = self.costs[name]
+        return f"{cost.label}: {name} = {cost.value} cycles at {self.ghz:g} GHz"
+
+    def ns(self, cycles: int) -> int:
+        """Cycles of this machine's clock as ns, rounded half up in whole numbers."""
+        return (2000 * cycles + self.mhz) // (2 * self.mhz)
+
+    def cost_ns(self, name: str) -> int:
+        """A constant of the cost table as a time on this machine."""
+        cost = self._cost(name)
+        if cost.unit not in ("cycles", "ns"):
+            raise PopcornError(
+                f"{name} counts {cost.unit}; a cost in cycles or ns was expected here."
+            )
+        return self.ns(cost.value) if cost.unit == "cycles" else cost.value
+
+    def costs_table(self) -> CostTable:
+        """Every constant with its range, its source and what it comes to on this machine."""
+        times = ("cycles", "ns")
+        return CostTable(
+            CostRow(name, cost, self.cost_ns(name) if cost.unit in times else None)
+            for name, cost in self.costs.items()
+        )
+
+    # how it looks
+
+    def describe(self) -> str:
+        """The machine in a few lines."""
+        memory = f"{self.memory_bytes / 2**30:.1f} GiB" if self.memory_bytes else "memory unknown"
+        offline = f", offline: {cpu_list(self.offline_cpus)}" if self.offline_cpus else ""
+        lines = [
+            f"{self.name}: {self.title}",
+            f"  {len(self.cpus)} CPUs ({cpu_list(self.cpus)}{offline}) in {len(self.cores)} cores, "
+            f"{len(self.packages)} packages, {len(self.nodes)} NUMA nodes; {memory}",
+            f"  clock {self.ghz:g} GHz ({self.mhz_source})",
+        ]
+        for relation, (a, b) in self._examples.items():
+            says = self.transfer_source(a, b)
+            lines.append(f"  {relation}: {self.transfer_ns(a, b)} ns from CPU {a} to {b} ({says})")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                f"node {node.id}",
+                ", ".join(str(p) for p in dict.fromkeys(map(self.package_of, node.cpus))) or "none",
+                cpu_list(node.cpus) or "none",
+                f"{node.memory_bytes / 2**30:.1f} GiB" if node.memory_bytes else "unknown",
+            )
+            for node in self.nodes
+        ]
+        caption = f"{self.name}: {self.title}; {self.ghz:g} GHz"
+        return html_table(("NUMA node", "package", "CPUs", "memory"), rows, caption)
+
+    def graph(self):
+        """The machine as a networkx graph, each thing with its kind, label, CPUs and position.
+
+        Edges of kind "contains" go from the machine inwards to the CPUs; edges of kind "link"
+        join NUMA nodes and carry their distance. The CPUs stand on a circle in the order of the
+        hardware, everything else further in, at the middle of its CPUs.
+        """
+        import networkx
+
+        ring = sorted(self.cpus, key=lambda cpu: self._at(cpu))
+        around = networkx.circular_layout(ring)
+        graph = networkx.Graph(name=self.name)
+        groups = self._groups()
+        for label, (kind, number, cpus) in groups.items():
+            pos = _middle([around[cpu] for cpu in cpus], GRAPH_RADIUS[kind])
+            graph.add_node(label, kind=kind, id=number, label=label, cpus=cpus, pos=pos)
+        depth = list(GRAPH_RADIUS).index
+        chains: dict[int, list[str]] = {cpu: [] for cpu in self.cpus}
+        for label, (kind, _, cpus) in sorted(
+            groups.items(), key=lambda item: (-len(item[1][2]), depth(item[1][0]))
+        ):
+            for cpu in cpus:
+                chains[cpu].append(label)
+            if not cpus:
+                graph.add_edge("machine", label, kind="contains")
+        for labels in chains.values():
+            networkx.add_path(graph, labels, kind="contains")
+        for (a, b), distance in self.distances.items():
+            if a < b:
+                graph.add_edge(f"node {a}", f"node {b}", kind="link", distance=distance)
+        return graph
+
+    def __str__(self) -> str:
+        return self.describe()
+
+    # inside
+
+    @cached_property
+    def _nodes(self) -> dict[int, Node]:
+        return {node.id: node for node in self.nodes}
+
+    @cached_property
+    def _places(self) -> dict[int, _Place]:
+        """Each CPU's package, die and core by their place in the file, and its node by id."""
+        core_of = {cpu: at for at, core in enumerate(self.cores) for cpu in core.cpus}
+        node_of: dict[int, int] = {}
+        for node in sorted(self.nodes, key=lambda node: -len(node.cpus)):
+            node_of |= dict.fromkeys(node.cpus, node.id)  # the narrowest node wins
+        places = {}
+        for at, package in enumerate(self.packages):
+            for die, cpus in enumerate(self._dies_of(package.cpus)):
+                for cpu in cpus:
+                    places[cpu] = _Place(at, die, core_of[cpu], cpu, node_of[cpu])
+        return places
+
+    def _dies_of(self, package: tuple[int, ...]) -> list[list[int]]:
+        last = max((cache.level for cache in self.caches), default=0)
+        last_caches = [cache.cpus for cache in self.caches if cache.level == last >= 3]
+        for groups in (self.dies, [node.cpus for node in self.nodes], last_caches):
+            inside = [[cpu for cpu in package if cpu in set(group)] for group in groups]
+            inside = [group for group in inside if group]
+            if len(inside) > 1 and sorted(chain(*inside)) == sorted(package):
+                return inside
+        return [list(package)]
+
+    def _at(self, cpu: int) -> _Place:
+        try:
+            return self._places[cpu]
+        except (KeyError, TypeError):
+            raise self._no_cpu(cpu) from None
+
+    def _no_cpu(self, cpu) -> PopcornError:
+        if cpu in self.offline_cpus:
+            return PopcornError(
+                f"CPU {cpu} of {self.name} is offline; its online CPUs are {cpu_list(self.cpus)}."
+            )
+        return PopcornError(f"{self.name} has no CPU {cpu!r}; its CPUs are {cpu_list(self.cpus)}.")
+
+    def _checked_count(self, count: int) -> int:
+        if not isinstance(count, int) or not 1 <= count <= len(self.cpus):
+            raise PopcornError(
+                f"{count!r} CPUs were asked for; {self.name} has {len(self.cpus)}, so a number "
+                f"from 1 to {len(self.cpus)} was expected."
+            )
+        return count
+
+    @cached_property
+    def _spread(self) -> tuple[int, ...]:
+        tree: dict = {}
+        for cpu, at in sorted(self._places.items(), key=lambda item: item[1]):
+            tree.setdefault(at.package, {}).setdefault(at.die, {}).setdefault(at.core, []).append(cpu)
+        return tuple(_turns([_turns([_turns(c.values()) for c in d.values()]) for d in tree.values()]))
+
+    def _far(self, node_a: int, node_b: int) -> int | None:
+        there, back = self.distances.get((node_a, node_b)), self.distances.get((node_b, node_a))
+        return None if there is None or back is None else max(there, back)
+
+    @cached_property
+    def _hops(self) -> dict[int | None, int]:
+        """Each distance that occurs between two packages, and its rank."""
+        packages: dict[int, set[int]] = {}
+        for at in self._places.values():
+            packages.setdefault(at.node, set()).add(at.package)
+        between = {
+            self._far(a, b)
+            for a in packages
+            for b in packages
+            if len(packages[a] | packages[b]) > 1
+        }
+        return {d: rank for rank, d in enumerate(sorted(between - {None}), start=1)}
+
+    @cached_property
+    def _transfers(self) -> dict[tuple[int, int], int]:
+        return {}
+
+    @cached_property
+    def _examples(self) -> dict[str, tuple[int, int]]:
+        """For each relation the first pair of CPUs that has it."""
+        found: dict[str, tuple[int, int]] = {}
+        first = self.cpus[0]
+        for cpu in self.cpus[1:]:
+            found.setdefault(self.relation(first, cpu), (first, cpu))
+        return found
+
+    def _measured(self, cpu_a: int, cpu_b: int) -> int:
+        """0 where nobody measured, and where the clock that measured was too coarse."""
+        return self.latencies_ns.get((max(cpu_a, cpu_b), min(cpu_a, cpu_b)), 0)
+
+    def _default_transfer_ns(self, relation: str) -> int:
+        return 0 if relation == "same cpu" else self.cost_ns(_transfer_cost(relation))
+
+    def _cost(self, name: str) -> Cost:
+        if name not in self.costs:
+            raise PopcornError(f"There is no cost called {name!r}; {near_names(name, self.costs)}")
+        return self.costs[name]
+
+    def _own_name(self) -> str:
+        return self.name.removesuffix(OWN_NUMBERS) + OWN_NUMBERS
+
+    def _groups(self) -> dict[str, tuple[str, int, tuple[int, ...]]]:
+        """Everything that holds CPUs, by label: kind, number, CPUs."""
+        groups = {"machine": ("machine", 0, self.cpus)}
+        groups |= {f"package {p.id}": ("package", p.id, p.cpus) for p in self.packages}
+        groups |= {f"node {n.id}": ("node", n.id, n.cpus) for n in self.nodes}
+        groups |= {f"core {at}": ("core", at, c.cpus) for at, c in enumerate(self.cores)}
+        return groups | {f"cpu {cpu}": ("cpu", cpu, (cpu,)) for cpu in self.cpus}
+
+
+GRAPH_RADIUS = {"machine": 0.0, "package": 0.4, "node": 0.65, "core": 0.85, "cpu": 1.0}

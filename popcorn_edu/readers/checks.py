@@ -1,0 +1,462 @@
+"""What must be true of every run of messages, and the first record that breaks it.
+
+A check is a pure function of a run. It returns None when its rule holds, or a Finding: the
+number and time of the first record that breaks the rule, and a sentence that says how. The
+same functions grade the labs, drive the property tests, and are there for a student to call:
+
+    >>> checks.every_message_is_read(run)                                   # doctest: +SKIP
+    record 412 (18,210 ns): kernel 3 marked slot 7 of ring 0 ready, and nobody ever read it ...
+
+Each check reads nothing but the trace, so it judges any story that speaks the model's events,
+ours or a learner's.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import NamedTuple
+
+from popcorn_edu.engine.trace import Trace
+from popcorn_edu.model.messaging import (
+    InterruptTaken,
+    IpiArrived,
+    IpiSent,
+    MessageDelivered,
+    MessageDropped,
+    SoftirqEntered,
+    SoftirqExited,
+)
+from popcorn_edu.model.rings import (
+    AllRegistered,
+    HeadOfLineWait,
+    InterruptsDisabled,
+    InterruptsEnabled,
+    MessageRead,
+    PayloadCopied,
+    Priority,
+    SenderBlocked,
+    SlotReady,
+    TicketTaken,
+    WindowPublished,
+)
+
+
+class Finding(NamedTuple):
+    """The first record that breaks a rule. ``tag`` names the misconception behind it, if one is."""
+
+    check: str
+    seq: int
+    time: int
+    sentence: str
+    tag: str = ""
+
+    def __str__(self) -> str:
+        return f"record {self.seq} ({self.time:,} ns): {self.sentence}"
+
+    __repr__ = __str__
+
+    def _repr_markdown_(self) -> str:
+        return f"**{self.check.replace('_', ' ')}** does not hold: {self}"
+
+
+def trace_of(run) -> Trace:
+    return getattr(run, "trace", run)
+
+
+def around(seq: int) -> str:
+    """Where to look, for the end of a sentence."""
+    return f"Look at records {max(0, seq - 5)} to {seq + 5}."
+
+
+# -- the ring -----------------------------------------------------------------------------------
+
+
+def tickets_are_unique(run) -> Finding | None:
+    """No two senders ever hold the same ticket of a ring."""
+    holder: dict[tuple[int, int], int] = {}
+    for record in trace_of(run).records(TicketTaken):
+        ring, ticket, sender, _ = record.event
+        if (ring, ticket) in holder:
+            return Finding(
+                "tickets_are_unique", record.seq, record.time,
+                f"kernel {sender} takes ticket {ticket} of ring {ring}, which kernel "
+                f"{holder[ring, ticket]} already has. Taking a ticket must be one atomic step: "
+                "no time may pass between reading head and adding to it.",
+            )  # fmt: skip
+        holder[ring, ticket] = sender
+
+
+def no_slot_is_used_twice(run) -> Finding | None:
+    """Nobody writes into a slot whose last message has not been read yet."""
+    busy: dict[tuple[int, int], tuple[int, int]] = {}
+    for record in trace_of(run).records(PayloadCopied, MessageRead):
+        ring, slot, ticket, sender = record.event[:4]
+        if type(record.event) is MessageRead:
+            busy.pop((ring, slot), None)
+        elif (ring, slot) in busy:
+            other, seq = busy[ring, slot]
+            return Finding(
+                "no_slot_is_used_twice", record.seq, record.time,
+                f"kernel {sender} writes into slot {slot} of ring {ring} (ticket {ticket}), where "
+                f"the message that kernel {other} wrote at record {seq} is still unread: it is "
+                "lost. A full ring means wait, not overwrite.", "M8",
+            )  # fmt: skip
+        else:
+            busy[ring, slot] = sender, record.seq
+
+
+def ready_comes_last(run) -> Finding | None:
+    """A slot is marked ready only when the message of that ticket is in it, and read after that."""
+    copied: dict[tuple[int, int], int] = {}
+    ready: dict[tuple[int, int], int] = {}
+    for record in trace_of(run).records(PayloadCopied, SlotReady, MessageRead):
+        ring, slot, ticket, sender = record.event[:4]
+        kind = type(record.event)
+        if kind is PayloadCopied:
+            copied[ring, slot] = ticket
+        elif kind is SlotReady:
+            ready[ring, slot] = ticket
+            if copied.get((ring, slot)) != ticket:
+                return Finding(
+                    "ready_comes_last", record.seq, record.time,
+                    f"kernel {sender} marks slot {slot} of ring {ring} ready before its message "
+                    f"with ticket {ticket} is in it: the receiver may read what was there before. "
+                    "The ready flag is written last.",
+                )  # fmt: skip
+        elif ready.get((ring, slot)) != ticket:
+            return Finding(
+                "ready_comes_last", record.seq, record.time,
+                f"kernel {ring} reads slot {slot} although the message with ticket {ticket} is "
+                "not ready there: it may read half a message. Wait for the ready flag.",
+            )  # fmt: skip
+
+
+def every_message_is_read(run) -> Finding | None:
+    """Every message that was marked ready is read, once, by the kernel whose ring it is in."""
+    trace = trace_of(run)
+    unread: dict[tuple[int, int], tuple] = {}
+    read: dict[tuple[int, int], int] = {}
+    enabled: dict[int, int] = {}
+    for record in trace.records(SlotReady, MessageRead, InterruptsEnabled):
+        event = record.event
+        if type(event) is InterruptsEnabled:
+            enabled[event.ring] = record.seq
+            continue
+        key = event.ring, event.ticket
+        if type(event) is SlotReady:
+            unread[key] = record, enabled.get(event.ring)
+        elif key in read:
+            return Finding(
+                "every_message_is_read", record.seq, record.time,
+                f"kernel {event.ring} reads ticket {event.ticket} a second time (first at record "
+                f"{read[key]}): one message became two. {around(record.seq)}",
+            )  # fmt: skip
+        else:
+            read[key] = record.seq
+            unread.pop(key, None)
+    for record, before in unread.values():
+        ring, slot, _, sender = record.event
+        after = next(
+            (r.seq for r in trace.records(InterruptsEnabled, ring=ring) if r.seq > record.seq), None
+        )
+        rearmed = after if after is not None else before
+        hint = (
+            f"Kernel {ring} asked for interrupts again at record {rearmed}. {around(rearmed)}"
+            if rearmed is not None
+            else f"Kernel {ring} never asked for interrupts again. {around(record.seq)}"
+        )
+        return Finding(
+            "every_message_is_read", record.seq, record.time,
+            f"kernel {sender} marked slot {slot} of ring {ring} ready, and nobody ever read it. "
+            + hint, "M6",
+        )  # fmt: skip
+
+
+def every_read_message_is_handled(run) -> Finding | None:
+    """What was read is handed to a callback (or reported as dropped), once and unchanged."""
+    waiting: dict[tuple[int, int, int], object] = {}
+    for record in trace_of(run).records(MessageRead, MessageDelivered, MessageDropped):
+        event = record.event
+        if type(event) is MessageRead:
+            waiting[event.ring, event.sender, event.number] = record
+            continue
+        was = waiting.pop((event.kernel, event.sender, event.number), None)
+        if was is None:
+            return Finding(
+                "every_read_message_is_handled", record.seq, record.time,
+                f"kernel {event.kernel} hands over message {event.number} of kernel "
+                f"{event.sender}, which it has not read (or has handed over before).",
+            )  # fmt: skip
+        if type(event) is MessageDelivered and was.event.payload != event.payload:
+            return Finding(
+                "every_read_message_is_handled", record.seq, record.time,
+                f"message {event.number} of kernel {event.sender} arrives changed: "
+                f"{event.payload} was {was.event.payload} when it was read.",
+            )  # fmt: skip
+    for record in waiting.values():
+        event = record.event
+        return Finding(
+            "every_read_message_is_handled", record.seq, record.time,
+            f"kernel {event.ring} read message {event.number} of kernel {event.sender} and never "
+            "handed it to a callback.",
+        )  # fmt: skip
+
+
+# -- order --------------------------------------------------------------------------------------
+
+
+def fifo_per_sender(run) -> Finding | None:
+    """Messages of one sender and one priority are handed over in the order they were sent."""
+    last: dict[tuple, tuple[int, int]] = {}
+    for record in trace_of(run).records(MessageDelivered):
+        kernel, sender, number, _, priority, _ = record.event
+        before, seq = last.get((kernel, sender, priority), (-1, -1))
+        if number <= before:
+            return Finding(
+                "fifo_per_sender", record.seq, record.time,
+                f"kernel {kernel} hands over message {number} of kernel {sender} after message "
+                f"{before} (record {seq}), though both are {priority}: one sender's messages of "
+                "one priority must keep their order.",
+            )  # fmt: skip
+        last[kernel, sender, priority] = number, record.seq
+
+
+def high_before_normal(run) -> Finding | None:
+    """While a HIGH message is on the receiver's list, it hands over no NORMAL one."""
+    high: dict[int, list] = defaultdict(list)
+    for record in trace_of(run).records(MessageRead, MessageDelivered, MessageDropped):
+        event = record.event
+        if type(event) is MessageRead:
+            if event.priority == Priority.HIGH:
+                high[event.ring].append((event.sender, event.number, record.seq))
+            continue
+        mine = high[event.kernel]
+        mine[:] = [m for m in mine if m[:2] != (event.sender, event.number)]
+        if type(event) is MessageDelivered and event.priority == Priority.NORMAL and mine:
+            sender, number, seq = mine[0]
+            return Finding(
+                "high_before_normal", record.seq, record.time,
+                f"kernel {event.kernel} hands over a NORMAL message while the HIGH message "
+                f"{number} of kernel {sender}, read at record {seq}, still waits.",
+            )  # fmt: skip
+
+
+# -- interrupts ---------------------------------------------------------------------------------
+
+
+def no_needless_interrupts(run) -> Finding | None:
+    """No IPI is sent to a kernel that had asked for none when its sender marked the slot ready."""
+    enabled: dict[int, bool] = defaultdict(bool)
+    allowed: dict[tuple[int, int], int] = defaultdict(int)
+    for record in trace_of(run).records(
+        AllRegistered, WindowPublished, InterruptsEnabled, InterruptsDisabled, SlotReady, IpiSent
+    ):
+        event = record.event
+        kind = type(event)
+        if kind is AllRegistered:
+            enabled.update(dict.fromkeys(range(event.kernels), True))
+        elif kind is WindowPublished:
+            enabled[event.kernel] = True
+        elif kind is InterruptsEnabled:
+            enabled[event.ring] = True
+        elif kind is InterruptsDisabled:
+            enabled[event.ring] = False
+        elif kind is SlotReady:
+            allowed[event.sender, event.ring] += enabled[event.ring]
+        elif allowed[event.src, event.dst]:
+            allowed[event.src, event.dst] -= 1
+        else:
+            return Finding(
+                "no_needless_interrupts", record.seq, record.time,
+                f"kernel {event.src} interrupts kernel {event.dst}, which had set "
+                "int_enabled = 0: it was polling and would have found the message. Not every "
+                "message needs an interrupt.", "M4",
+            )  # fmt: skip
+
+
+def no_lost_wakeup(run) -> Finding | None:
+    """No kernel sleeps on a message: ready in its ring, and no interrupt on its way.
+
+    After every record: a ring with a ready, unread message at its tail whose kernel is in no
+    interrupt handler and no softirq, with no IPI pending, on the wire, or about to be sent.
+    """
+    watch = _Sleepers()
+    for record in trace_of(run).records(*_Sleepers.KINDS):
+        kernel = watch.see(record)
+        if kernel is None:
+            continue
+        ready, interrupts = watch.unread[kernel][0]
+        _, slot, _, sender = ready.event
+        enabled = watch.enabled_at.get(kernel, -1)
+        why = "and no interrupt is on its way"
+        if not interrupts and enabled > ready.seq:
+            why = (
+                "the sender saw int_enabled = 0 and sent no interrupt, and the kernel set "
+                f"int_enabled = 1 at record {enabled} without looking into its ring once more"
+            )
+        elif not interrupts:
+            why = "the sender saw int_enabled = 0, which the kernel never set to 1 again"
+        return Finding(
+            "no_lost_wakeup", record.seq, record.time,
+            f"kernel {kernel} goes to sleep although slot {slot} of its ring has held a message "
+            f"of kernel {sender} since record {ready.seq}; {why}. {around(ready.seq)}",
+        )  # fmt: skip
+
+
+class _Sleepers:
+    """Follows who is awake, and what lies unread, one record at a time."""
+
+    KINDS = (
+        AllRegistered, WindowPublished, InterruptsEnabled, InterruptsDisabled, SlotReady,
+        MessageRead, IpiSent, IpiArrived, InterruptTaken, SoftirqEntered, SoftirqExited,
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.enabled: dict[int, bool] = {}
+        self.unread: dict[int, list] = defaultdict(list)  # (SlotReady record, did it see interrupts enabled)
+        self.coming: dict[int, int] = defaultdict(int)  # IPIs about to be sent or on the wire
+        self.pending: dict[int, bool] = defaultdict(bool)
+        self.raised: dict[int, bool] = defaultdict(bool)
+        self.running: dict[int, bool] = defaultdict(bool)
+        self.enabled_at: dict[int, int] = {}
+        self.owed: dict[tuple[int, int], int] = defaultdict(int)
+
+    def see(self, record) -> int | None:
+        """Take in one record; return the kernel that now sleeps on a message, if one does."""
+        event = record.event
+        kind = type(event)
+        if kind is AllRegistered:
+            self.enabled = dict.fromkeys(range(event.kernels), True)
+            return None
+        if kind is SlotReady:
+            kernel = event.ring
+            self.unread[kernel].append((record, self.enabled.get(kernel)))
+            if self.enabled.get(kernel):
+                self.coming[kernel] += 1
+                self.owed[event.sender, kernel] += 1
+        elif kind is IpiSent:
+            kernel = event.dst
+            if self.owed[event.src, kernel]:
+                self.owed[event.src, kernel] -= 1
+            else:
+                self.coming[kernel] += 1
+        elif kind is IpiArrived:
+            kernel = event.kernel
+            self.coming[kernel] -= 1
+            self.pending[kernel] = True
+        elif kind is InterruptTaken:
+            kernel = event.kernel
+            self.pending[kernel], self.raised[kernel] = False, True
+        elif kind is SoftirqEntered:
+            kernel = event.kernel
+            self.raised[kernel], self.running[kernel] = False, True
+        elif kind is SoftirqExited:
+            kernel = event.kernel
+            self.running[kernel] = False
+        elif kind is MessageRead:
+            kernel = event.ring
+            self.unread[kernel] = [
+                (r, told) for r, told in self.unread[kernel] if r.event.ticket != event.ticket
+            ]
+        elif kind is WindowPublished:
+            kernel = event.kernel
+            self.enabled[kernel] = True
+        else:
+            kernel = event.ring
+            self.enabled[kernel] = kind is InterruptsEnabled
+            if kind is InterruptsEnabled:
+                self.enabled_at[kernel] = record.seq
+        asleep = not (
+            self.running[kernel] or self.raised[kernel] or self.pending[kernel]
+            or self.coming[kernel] > 0
+        )  # fmt: skip
+        return kernel if asleep and self.unread[kernel] else None
+
+
+# -- progress -----------------------------------------------------------------------------------
+
+
+def no_deadlock(run) -> Finding | None:
+    """At the end nobody is stuck; if somebody is, say who waits for whom."""
+    trace = trace_of(run)
+    blocked: dict[tuple, object] = {}
+    for record in trace.records(
+        SenderBlocked, HeadOfLineWait, PayloadCopied, SlotReady
+    ):
+        event = record.event
+        kind = type(event)
+        if kind is SenderBlocked:
+            blocked["send", event.ring, event.ticket] = record
+        elif kind is HeadOfLineWait:
+            blocked["read", event.ring, event.ticket] = record
+        elif kind is SlotReady:
+            blocked.pop(("read", event.ring, event.ticket), None)
+        else:
+            blocked.pop(("send", event.ring, event.ticket), None)
+    if not blocked:
+        return None
+    edges: dict[int, tuple[int, str]] = {}
+    for (what, ring, ticket), record in blocked.items():
+        event = record.event
+        if what == "send" and _is_softirq(record.who) or event.sender not in edges:
+            if what == "send":
+                edges[event.sender] = ring, f"kernel {event.sender} waits for space in ring {ring}"
+        if what == "read":
+            edges[ring] = (
+                event.sender,
+                f"kernel {ring} waits for ticket {ticket} of kernel {event.sender}",
+            )
+    last = max(blocked.values(), key=lambda record: record.seq)
+    cycle = _cycle(edges)
+    if cycle:
+        story = ", ".join(edges[kernel][1] for kernel in cycle)
+        sentence = (
+            f"deadlock: {story}. Each waits for the other, so none of them will ever go on."
+        )
+    else:
+        waits = sorted({edges[kernel][1] for kernel in edges})
+        sentence = (
+            f"{', '.join(waits[:4])}{' and more' if len(waits) > 4 else ''}, and nobody will make "
+            "it happen: the run ended there."
+        )
+    return Finding("no_deadlock", last.seq, last.time, sentence)
+
+
+def _is_softirq(who: str) -> bool:
+    return who.endswith("softirq")
+
+
+def _cycle(edges: dict[int, tuple[int, str]]) -> list[int]:
+    """A closed chain of waits, starting at its smallest kernel; empty if there is none."""
+    for start in sorted(edges):
+        path, kernel = [], start
+        while kernel in edges and kernel not in path:
+            path.append(kernel)
+            kernel = edges[kernel][0]
+        if kernel == start and path:
+            return path
+    return []
+
+
+ALL: dict[str, Callable] = {
+    check.__name__: check
+    for check in (
+        tickets_are_unique,
+        no_slot_is_used_twice,
+        ready_comes_last,
+        every_message_is_read,
+        every_read_message_is_handled,
+        fifo_per_sender,
+        high_before_normal,
+        no_needless_interrupts,
+        no_lost_wakeup,
+        no_deadlock,
+    )
+}
+
+
+def all(run) -> list[Finding]:  # noqa: A001  (reads well as checks.all(run))
+    """Every rule that the run breaks, each with its first record; empty when all hold."""
+    findings = [check(run) for check in ALL.values()]
+    return [finding for finding in findings if finding]
