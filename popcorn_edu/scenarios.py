@@ -94,7 +94,7 @@ def lost_wakeup(*, look_again: bool = False, seed: int = 0, **options) -> Run:
     """Fan-in as Popcorn G1 is coded: no second look after int_enabled = 1. On some seeds a
     message is left behind; this scenario's seed 0 is one of them."""
     seeds = LOST_WAKEUP_SEEDS
-    options = {"kernels": 3, "messages": 6} | options
+    options = {"kernels": 3, "messages": 6, "gap_ns": 800} | options
     return fan_in(look_again=look_again, seed=seeds[seed % len(seeds)], **options)
 
 
@@ -174,7 +174,7 @@ def options(name: str) -> dict[str, object]:
     found = {}
     for option in inspect.signature(function).parameters.values():
         if option.kind is option.VAR_KEYWORD:
-            found = options("fan_in") | found | {"kernels": 3, "messages": 6}
+            found = options("fan_in") | found | {"kernels": 3, "messages": 6, "gap_ns": 800}
         else:
             found[option.name] = option.default
     return found

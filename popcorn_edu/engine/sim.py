@@ -17,9 +17,13 @@ modelled (model default: a Delay is well under a microsecond).
 
 from __future__ import annotations
 
+import gc
 import random
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator
+from heapq import heappop, heappush
+from operator import itemgetter
 
 import simpy
 
@@ -40,6 +44,7 @@ from popcorn_edu.engine.trace import (
     PopcornError,
     Record,
     SettingChanged,
+    StoryStopped,
     Trace,
     field_problem,
 )
@@ -53,15 +58,23 @@ LINES_LIMIT = 1_000_000  # lines a watched story may execute between two yields
 class Actor:
     """One running story: its name and number, what it waits for, and why it was last woken."""
 
-    __slots__ = ("who", "number", "stamp", "story", "send", "cause", "waits", "token", "wake", "held")
+    __slots__ = ("who", "number", "stamp", "story", "turn", "cause", "waits", "value", "held", "wake")
 
     def __init__(self, who: str, number: int, stamp: int, story: Generator, cause: int) -> None:
-        self.who, self.number, self.stamp = who, number, stamp
-        self.story, self.send, self.cause = story, story.send, cause
+        self.who, self.number, self.stamp, self.story = who, number, stamp, story
+        self.cause = cause  # the record that woke it, until it has written one of its own
         self.waits: Until | None = None
-        self.token = 0  # counts its waits, so that an old time-out can be told from a new one
-        self.held: Event | None = None  # a record whose actor a fork delays
-        self.wake: simpy.Event | None = None
+        self.value: Record | None = None  # what its Until will be answered with
+        self.held: Event | None = None  # a record that a fork holds up
+
+
+class Wake(simpy.Event):
+    """An actor's place in SimPy's queue, used again and again."""
+
+    def __init__(self, env: simpy.Environment, act: Callable) -> None:
+        super().__init__(env)
+        self._ok, self._value = True, None
+        self.again = [act]
 
 
 class Sim:
@@ -86,18 +99,18 @@ class Sim:
         edit: Edit | None = None,
     ) -> None:
         self.world, self.trace, self.careful, self.edit = world, Trace(meta), careful, edit
+        self._forked = edit is not None
         self.now = 0
         self.scheduled = 0  # how many events went through SimPy's queue
         self._env = simpy.Environment()
         self._shuffle = None if schedule_seed is None else random.Random(f"schedule {schedule_seed}")
         self._actors: list[Actor] = []
         self._alive: dict[int, Actor] = {}
-        self._waiting: dict[type[Event], dict[tuple, dict[tuple, list[Actor]]]] = {}
-        self._cpu_free: dict[int, int] = {}
+        self._ready: list[tuple[int, int, Actor]] = []  # woken at this very time: (order, number)
+        self._waiting: dict[type[Event], dict[tuple, tuple]] = {}
+        self._cpu_free: defaultdict[int, int] = defaultdict(int)
         self._record_limit = record_limit
         self._last: Actor | None = None  # whose turn it was, for the error of a runaway run
-        self._count = 0
-        self._attention = record_limit if edit is None else min(edit.at, record_limit)
 
     def begin(self, who: str, tell: Callable[..., Generator], *args, kernel: int | None = None) -> None:
         """Start ``tell(world, *args)`` as an actor; a careful Sim shows it ``kernel``'s view."""
@@ -110,21 +123,21 @@ class Sim:
 
     def _start(self, who: str, story: Generator, cause: int) -> None:
         actor = Actor(who, len(self._actors), self.trace.actor(who), story, cause)
-        actor.wake = simpy.Event(self._env)
-        actor.wake._ok = True
-        resume = self._resume_carefully if self.careful else self._resume
-        actor.wake.callbacks = actor_callbacks = [lambda event: resume(actor, event._value)]
-        actor.wake.again = actor_callbacks
+        actor.turn = self._turn_of(actor)
+        actor.wake = Wake(self._env, lambda event: self._act(actor))
         self._actors.append(actor)
         self._alive[actor.number] = actor
-        self._schedule(actor, self.now, None)
+        self._schedule(actor, self.now)
 
-    def _schedule(self, actor: Actor, due: int, value: object) -> None:
+    def _order(self, actor: Actor) -> int:
+        return actor.number if self._shuffle is None else self._shuffle.getrandbits(30)
+
+    def _schedule(self, actor: Actor, due: int) -> None:
         wake = actor.wake
-        wake.callbacks, wake._value = wake.again, value
-        order = actor.number if self._shuffle is None else self._shuffle.getrandbits(30)
+        wake.callbacks = wake.again
         self.scheduled += 1
-        self._env.schedule(wake, order, due - self._env.now)
+        env = self._env
+        env.schedule(wake, self._order(actor), due - env.now)
 
     # -- stepping ------------------------------------------------------------------------------
 
@@ -132,34 +145,57 @@ class Sim:
         """The whole system, one Record at a time."""
         shown = 0
         for _ in self._advance():
-            while shown < self._count:
+            while shown < len(self.trace):
                 yield self.trace[shown]
                 shown += 1
 
     def run(self) -> Trace:
         """The steps, exhausted."""
-        for _ in self._advance():
-            pass
+        collecting = gc.isenabled()
+        gc.disable()  # a run makes many small tuples and no cycles: nothing to collect
+        try:
+            for _ in self._advance():
+                pass
+        finally:
+            if collecting:
+                gc.enable()
         return self.trace
 
     def _advance(self) -> Iterator[None]:
-        env, step = self._env, self._env.step
-        rows, pack = self.trace._rows, self.trace.pack
-        said, silent = 0, 0
+        """One event of SimPy's queue, and all that its actor wakes at the same time, per step."""
+        env, step, ready, trace = self._env, self._env.step, self._ready, self.trace
+        events = trace._events
+        said = silent = 0
         while True:
             try:
                 step()
             except simpy.core.EmptySchedule:
                 return
+            while ready:
+                if env.peek() == env.now:  # somebody else is due now too: one queue decides
+                    for order, _, actor in ready:
+                        actor.wake.callbacks = actor.wake.again
+                        self.scheduled += 1
+                        env.schedule(actor.wake, order)
+                    ready.clear()
+                    break
+                actor = heappop(ready)[2]
+                self._last = actor
+                actor.turn(self.now, actor.value)
             yield
-            if len(rows) >= CHUNK_RECORDS:
-                pack()
-            if self._count > said:
-                said, silent = self._count, 0
+            if len(events) >= CHUNK_RECORDS:
+                trace.pack()
+                said = -1
+            if len(events) != said:
+                said, silent = len(events), 0
             else:
                 silent += 1
                 if silent > LIMIT_STEPS:
                     self._runaway(self._last)
+
+    def _act(self, actor: Actor) -> None:
+        self.now, self._last = self._env.now, actor
+        actor.turn(self.now, actor.value)
 
     def waiting(self) -> tuple[tuple[str, str], ...]:
         """Who still waits, and for what, in the order they were begun."""
@@ -169,190 +205,213 @@ class Sim:
 
     # -- one actor's turn ----------------------------------------------------------------------
 
-    def _resume(self, actor: Actor, value: object) -> None:
-        """Let one actor act until it waits. The hot loop of every run: kept flat on purpose."""
-        env, append = self._env, self.trace._rows.append
-        dispatch, waiting, free = self.world.dispatch, self._waiting, self._cpu_free
-        send, stamp, cause = actor.send, actor.stamp, actor.cause
-        if env.now > self.now:
-            self.now = env.now
-        now, acts, self._last = self.now, 0, actor
-        said_at = -1
-        actor.waits = None
-        while True:
+    def _turn_of(self, actor: Actor) -> Callable[[int, Record | None], None]:
+        """The function that lets one actor act until it must wait: the hot loop of every run.
+
+        It is a closure, and flat, because everything a run does passes through it: one message
+        of the fan-in scenario takes about ten of its rounds.
+        """
+        story, stamp, trace = actor.story, actor.stamp, self.trace
+        send = self._watched(actor) if self.careful else story.send
+        events, turns = trace._events, trace._turns
+        say, begin_turn = events.append, turns.append
+        known, waiting, free = self.world.dispatch.get, self._waiting, self._cpu_free
+        ready, peek = self._ready, self._env.peek
+
+        def turn(now: int, value: Record | None) -> None:
+            fresh, cause, horizon = True, actor.cause, peek()
+            actor.value, editing, rounds = None, self.edit is not None, 0
             try:
-                step = actor.held if actor.held is not None else send(value)
+                step = send(value) if actor.held is None else actor.held
+                while True:
+                    kind = type(step)
+                    apply = known(kind)
+                    if apply is not None:
+                        if fresh:
+                            fresh = False
+                            if rounds > LIMIT_STEPS:
+                                rounds = 0
+                            begin_turn((len(events), now, stamp, cause))
+                        if editing and len(trace) == self.edit.at:
+                            step = self._edited(actor, step, now)
+                            if step is None:
+                                return
+                            kind, editing = type(step), False
+                            apply = known(kind)
+                        say(step)
+                        apply(step)
+                        if kind in waiting:
+                            self._wake(step, now, actor.who, cause)
+                            horizon = now
+                        cause = -1
+                    elif kind is Delay:
+                        cpu = step.cpu
+                        if cpu is None:
+                            due = now + step.ns
+                        else:
+                            due = free[cpu]
+                            due = (due if due > now else now) + step.ns
+                            free[cpu] = due
+                        if due >= horizon:
+                            actor.cause = cause
+                            self._schedule(actor, due)
+                            return
+                        # Nobody else can act before this delay is over: no need to queue it.
+                        self.now = now = due
+                        fresh = True
+                    elif kind is Until:
+                        actor.cause = cause
+                        self._wait(actor, step, now)
+                        return
+                    elif kind is Begin:
+                        began = as_story(step.story, step.who)
+                        self.now = now
+                        self._start(step.who, began, len(trace) - 1)
+                        horizon = peek()
+                    else:
+                        self._learn(actor, step, kind)
+                        continue
+                    rounds += 1
+                    if rounds > LIMIT_STEPS and not fresh:
+                        self._runaway(actor)
+                    step = send(None)
             except StopIteration:
                 del self._alive[actor.number]
-                return
             except Exception as error:
-                raise raised(actor.who, error, actor.story) from error
-            kind = type(step)
-            if kind is Delay:
-                cpu, due = step.cpu, now
-                if cpu is not None:
-                    if free.get(cpu, 0) > due:
-                        due = free[cpu]
-                    due += step.ns
-                    free[cpu] = due
-                else:
-                    due += step.ns
-                # Nobody else can act before this delay is over: no need to queue it.
-                if due < env.peek():
-                    self.now = now = due
-                    value = None
-                    acts += 1
-                    if acts > LIMIT_STEPS:
-                        self._runaway(actor)
-                    continue
-                actor.cause = cause
-                self._schedule(actor, due, None)
-                return
-            if kind in dispatch:
-                seq = self._count
-                if seq >= self._attention:
-                    step = self._attend(actor, step, seq)
-                    if step is None:
-                        return
-                    kind, seq = type(step), self._count
-                append((now, stamp, cause, step))
-                self._count = seq + 1
-                cause = -1
-                apply = dispatch[kind]
-                if apply is not None:
-                    try:
-                        apply(step)
-                    except Exception as error:
-                        raise self._refused(actor, seq, error) from error
-                if kind in waiting:
-                    self._wake(kind, step, seq, stamp)
-                if now > said_at:
-                    said_at, acts = now, 0
-                acts += 1
-                if acts > LIMIT_STEPS:
-                    self._runaway(actor)
-                value = None if kind is NeverHappened else seq
-            elif kind is Until:
-                actor.cause = cause
-                self._wait(actor, step)
-                return
-            elif kind is Begin:
-                story = as_story(step.story, step.who)
-                self._start(step.who, story, self._count - 1)
-                value = None
-                acts += 1
-                if acts > LIMIT_STEPS:
-                    self._runaway(actor)
-            elif isinstance(step, Event):
-                actor.held = step  # a kind no part listens to: remember it and take it up again
-                dispatch[kind] = None
-                if self.careful and (problem := field_problem(step)):
-                    raise StoryError(f"{actor.who}: {problem}{place_of(actor.story)}")
-                continue
-            else:
-                raise nonsense(actor.who, step, actor.story)
-            actor.held = None
+                problem = self._problem(actor, error)
+                if not self._forked:
+                    raise problem from error
+                self._stop(actor, problem, now)
 
-    def _resume_carefully(self, actor: Actor, value: object) -> None:
-        """The same, with the learner's story under watch."""
-        if sys.gettrace() is not None:  # a debugger or a coverage tool is at work: leave it alone
-            return self._resume(actor, value)
-        inner, watch = actor.story.send, LineWatch(actor.who)
+        return turn
 
-        def send(value):
-            sys.settrace(watch.call)
-            watch.lines = 0
+    def _watched(self, actor: Actor) -> Callable:
+        """A learner's story under watch: its lines are counted, its values checked."""
+        inner, watch = actor.story.send, LineWatch()
+
+        def send(value: Record | None):
+            tracing = sys.gettrace()
+            if tracing is None:  # else a debugger or a coverage tool is at work: leave it alone
+                watch.lines = 0
+                sys.settrace(watch.call)
             try:
                 step = inner(value)
+            except StopIteration:
+                raise
+            except Exception as error:
+                raise raised(actor.who, error, actor.story) from error
             finally:
-                sys.settrace(None)
+                sys.settrace(tracing)
             if isinstance(step, Event) and (problem := field_problem(step)):
-                raise StoryError(f"{problem}")
+                raise StoryError(f"{actor.who}: {problem}{place_of(actor.story)}")
             return step
 
-        actor.send = send
-        self._resume(actor, value)
+        return send
 
-    def _wait(self, actor: Actor, until: Until) -> None:
+    def _wait(self, actor: Actor, until: Until, now: int) -> None:
         actor.waits = until
-        actor.token += 1
         groups = self._waiting.setdefault(until.kind, {})
-        groups.setdefault(until.fields, {}).setdefault(until.values, []).append(actor)
+        group = groups.get(until.fields)
+        if group is None:
+            places = [until.kind.fields.index(field) for field in until.fields]
+            look = itemgetter(*places) if places else _anything
+            group = groups[until.fields] = look, {}
+        values = until.values
+        key = values[0] if len(values) == 1 else values
+        group[1].setdefault(key, []).append(actor)
         if until.within is not None:
-            timer, token = simpy.Event(self._env), actor.token
-            timer._ok, timer._value = True, None
-            timer.callbacks = [lambda event: self._time_out(actor, token)]
+            timer = Wake(self._env, lambda event: self._time_out(actor, until))
+            timer.callbacks = timer.again
             self.scheduled += 1
-            self._env.schedule(timer, actor.number, self.now + until.within - self._env.now)
+            self._env.schedule(timer, self._order(actor), now + until.within - self._env.now)
 
-    def _time_out(self, actor: Actor, token: int) -> None:
-        if actor.waits is not None and actor.token == token:
-            self._forget(actor)
-            resume = self._resume_carefully if self.careful else self._resume
-            resume(actor, None)
+    def _time_out(self, actor: Actor, until: Until) -> None:
+        if actor.waits is until:
+            values = until.values
+            key = values[0] if len(values) == 1 else values
+            self._waiting[until.kind][until.fields][1][key].remove(actor)
+            actor.waits = None
+            self._act(actor)
 
-    def _forget(self, actor: Actor) -> None:
-        until, actor.waits = actor.waits, None
-        self._waiting[until.kind][until.fields][until.values].remove(actor)
-
-    def _wake(self, kind: type[Event], event: Event, seq: int, stamp: int) -> None:
+    def _wake(self, event: Event, now: int, who: str, cause: int = -1) -> None:
         """Wake whoever waited for this event; each will act in its turn, at this same time."""
-        for fields, groups in self._waiting[kind].items():
-            if not groups:
-                continue
-            actors = groups.pop(tuple([getattr(event, field) for field in fields]), None)
+        record = None
+        for look, group in self._waiting[type(event)].values():
+            actors = group.pop(look(event), None) if group else None
             if not actors:
                 continue
-            row = self.trace._rows[-1]
-            record = Record(seq, row[0], self.trace.actors[stamp], None if row[2] < 0 else row[2], event)
+            if record is None:
+                record = Record(len(self.trace) - 1, now, who, None if cause < 0 else cause, event)
             for actor in actors:
-                actor.waits, actor.cause = None, seq
-                self._schedule(actor, self.now, record)
+                actor.waits, actor.cause, actor.value = None, record.seq, record
+                heappush(self._ready, (self._order(actor), actor.number, actor))
 
     # -- rare things ---------------------------------------------------------------------------
 
-    def _attend(self, actor: Actor, step: Event, seq: int) -> Event | None:
-        """The run reached a record where something must be done: a fork's edit, or the limit."""
-        edit = self.edit
-        if edit is None or seq < edit.at or self._attention > edit.at:
-            self._runaway(actor)
-        self._attention = self._record_limit
+    def _learn(self, actor: Actor, step: object, kind: type) -> None:
+        """A step the loop does not know: an event that no part listens to, or nonsense."""
+        if not isinstance(step, Event):
+            raise nonsense(actor.who, step, actor.story)
+        self.world.dispatch[kind] = _nothing
+
+    def _edited(self, actor: Actor, step: Event, now: int) -> Event | None:
+        """A fork's one edit, made just before the record ``edit.at``."""
+        edit, self.edit = self.edit, None
         if edit.delay:
+            first = self.trace._turns[-1][0]
+            if first == len(self.trace._events):  # a turn that was begun and says nothing now
+                self.trace._turns.pop()
             actor.held = step
-            self._schedule(actor, self.now + edit.delay, None)
+            self._schedule(actor, now + edit.delay)
             return None
         if edit.drop:
-            sentence = str(step)
-            return self._known(NeverHappened(type(step).__name__, sentence))
+            lost = NeverHappened(type(step).__name__, str(step))
+            self.world.dispatch.setdefault(NeverHappened, _nothing)
+            return lost
         extra = edit.say
         if edit.settings:
-            (name, value), = edit.settings
+            ((name, value),) = edit.settings
             extra = SettingChanged(name, repr(value))
-        self.trace._rows.append((self.now, self.trace.actor("fork"), -1, self._known(extra)))
-        self._count += 1
+        self.trace._turns.insert(-1, (len(self.trace._events), now, self.trace.actor("fork"), -1))
+        first, time, stamp, cause = self.trace._turns.pop()
+        self.trace._events.append(extra)
+        self.trace._turns.append((len(self.trace._events), time, stamp, cause))
         self.world.apply(extra)
         if type(extra) in self._waiting:
-            self._wake(type(extra), extra, self._count - 1, self.trace.actor("fork"))
+            self._wake(extra, now, "fork")
         return step
 
-    def _known(self, event: Event) -> Event:
-        self.world.dispatch.setdefault(type(event), None)
-        return event
-
-    def _refused(self, actor: Actor, seq: int, error: Exception) -> StoryError:
+    def _problem(self, actor: Actor, error: Exception) -> StoryError:
+        """Why this story cannot go on: it raised, or it said what the world refuses."""
+        if isinstance(error, StoryError):
+            return error
+        if actor.story.gi_frame is None:
+            return raised(actor.who, error, actor.story)
         what = str(error) if isinstance(error, PopcornError) else f"{type(error).__name__}: {error}"
-        return StoryError(f"record {seq}, {actor.who}: {what}{place_of(actor.story)}")
+        return StoryError(
+            f"record {len(self.trace) - 1}, {actor.who}: {what}{place_of(actor.story)}"
+        )
+
+    def _stop(self, actor: Actor, problem: StoryError, now: int) -> None:
+        """In a fork a story that breaks ends alone, and the trace says so."""
+        del self._alive[actor.number]
+        self.world.dispatch.setdefault(StoryStopped, _nothing)
+        self.trace.append(now, actor.who, None, StoryStopped(actor.who, str(problem)))
 
     def _runaway(self, actor: Actor) -> None:
-        if self._count >= self._record_limit:
-            raise StoryError(
-                f"{actor.who} was still acting after {self._count:,} records; the run was stopped "
-                f"there{place_of(actor.story)}"
-            )
         raise StoryError(
-            f"{actor.who} took {LIMIT_STEPS:,} steps up to {self.now:,} ns without saying anything "
-            f"new or without letting time pass: an endless loop{place_of(actor.story)}"
+            f"{actor.who} took {LIMIT_STEPS:,} steps up to {self.now:,} ns without letting time pass "
+            f"or without saying anything: an endless loop{place_of(actor.story)}"
         )
+
+
+def _nothing(event: Event) -> None:
+    """What an event does to a world whose parts do not listen to it."""
+
+
+def _anything(event: Event) -> tuple:
+    """The key of an Until that names no field."""
+    return ()
 
 
 class LineWatch:
@@ -362,8 +421,8 @@ class LineWatch:
     machine. Lines of popcorn_edu itself are not counted.
     """
 
-    def __init__(self, who: str) -> None:
-        self.who, self.lines = who, 0
+    def __init__(self) -> None:
+        self.lines = 0
 
     def call(self, frame, event, argument):
         return None if "popcorn_edu" in frame.f_code.co_filename else self.line

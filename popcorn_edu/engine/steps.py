@@ -55,17 +55,22 @@ class Delay:
         return f"Delay({self.ns})" if self.cpu is None else f"Delay({self.ns}, cpu={self.cpu})"
 
 
+_CHECKED: set[tuple] = set()  # (kind, fields) that were found right once
+
+
 class Until:
     """Wait for a record of this kind whose fields have these values, at most ``within`` ns."""
 
     __slots__ = ("kind", "fields", "values", "within")
 
     def __init__(self, kind: type[Event], *, within: int | None = None, **match) -> None:
-        if not (isinstance(kind, type) and issubclass(kind, Event)):
-            raise PopcornError(f"Until wants a kind of event, such as SlotReady, not {kind!r}")
-        check_fields(kind, match)
         self.kind, self.within = kind, within
-        self.fields, self.values = tuple(match), tuple(match.values())
+        self.fields, self.values = fields, _ = tuple(match), tuple(match.values())
+        if (kind, fields) not in _CHECKED:
+            if not (isinstance(kind, type) and issubclass(kind, Event)):
+                raise PopcornError(f"Until wants a kind of event, such as SlotReady, not {kind!r}")
+            check_fields(kind, match)
+            _CHECKED.add((kind, fields))
 
     def __repr__(self) -> str:
         return f"Until({self.text()})"

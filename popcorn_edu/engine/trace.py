@@ -36,11 +36,11 @@ import sys
 import tempfile
 import zipfile
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import namedtuple
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -126,6 +126,15 @@ class NeverHappened(Event):
     sentence: str
 
 
+class StoryStopped(Event):
+    """After a fork's edit this story met a state that its author never thought of. In a real
+    kernel this would be a crash; the others go on without it."""
+
+    says = "{who} cannot go on: {problem}"
+    who: str
+    problem: str
+
+
 class SettingChanged(Event):
     """Somebody forked the run here and changed a setting from this record on."""
 
@@ -181,10 +190,13 @@ class Trace:
         self._values: list = []
         self._value_index: dict = {}
         self._codings: list[Coding] = []
-        self._coding_of: dict[type[Event], Coding] = {}
+        self._index_of: dict[type[Event], int] = {}
         self._times, self._whos, self._causes = array("q"), array("H"), array("i")
         self._kinds, self._starts, self._fields = array("H"), array("I"), array("i")
-        self._rows: list[tuple] = []  # (time, actor number, cause or -1, event), not packed yet
+        # What is not packed yet: events, and the turns they belong to. A turn is what one actor
+        # says at one time: (place of its first event here, time, actor number, cause or -1).
+        self._events: list[Event] = []
+        self._turns: list[tuple[int, int, int, int]] = []
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -197,33 +209,52 @@ class Trace:
         return number
 
     def append(self, time: int, who: str, cause: int | None, event: Event) -> int:
-        """Write one record; return its number. (Sim writes rows itself: this is its slow twin.)"""
-        self._rows.append((time, self.actor(who), -1 if cause is None else cause, event))
+        """Write one record; return its number. (Sim writes turns itself: this is its slow twin.)"""
+        turn = len(self._events), time, self.actor(who), -1 if cause is None else cause
+        self._turns.append(turn)
+        self._events.append(event)
         return len(self) - 1
 
     def pack(self) -> None:
-        """Move waiting rows into the columns."""
-        if not self._rows:
+        """Move waiting events into the columns. Everything here runs at the speed of C."""
+        events = self._events
+        if not events:
             return
-        times, whos, causes, events = zip(*self._rows, strict=True)
-        codings = [self._coding_of.get(type(event)) or self._code(type(event)) for event in events]
-        if not all(coding.plain for coding in set(codings)):
-            events = [
-                event if coding.plain else self._encode(event, coding)
-                for event, coding in zip(events, codings, strict=True)
-            ]
-        start, starts = len(self._fields), []
-        for coding in codings:
-            starts.append(start)
-            start += coding.width
-        fields = self._integers(events)
-        self._times.extend(times)
-        self._whos.extend(whos)
-        self._causes.extend(causes)
-        self._kinds.extend([coding.index for coding in codings])
-        self._starts.extend(starts)
+        for kind in dict.fromkeys(map(type, events)):
+            if kind not in self._index_of:
+                self._code(kind)
+        kinds = array("H", map(self._index_of.__getitem__, map(type, events)))
+        widths = [coding.width for coding in self._codings]
+        starts = list(
+            accumulate(map(widths.__getitem__, kinds), initial=len(self._fields))
+        )
+        if any(coding.tabled for coding in self._codings):
+            coding_of = list(map(self._codings.__getitem__, kinds))
+            fields = self._integers(
+                [
+                    self._encode(event, coding) if coding.tabled else event
+                    for event, coding in zip(events, coding_of, strict=True)
+                ]
+            )
+        else:
+            fields = self._integers(events)
+        ends = [turn[0] for turn in self._turns[1:]] + [len(events)]
+        for (first, time, who, cause), end in zip(self._turns, ends, strict=True):
+            count = end - first
+            if count == 1:
+                self._times.append(time)
+                self._whos.append(who)
+                self._causes.append(cause)
+            else:
+                self._times.extend([time] * count)
+                self._whos.extend([who] * count)
+                self._causes.append(cause)
+                self._causes.extend([-1] * (count - 1))
+        self._kinds.extend(kinds)
+        self._starts.extend(starts[:-1])
         self._fields.extend(fields)
-        self._rows.clear()
+        self._events.clear()
+        self._turns.clear()
 
     def _integers(self, events: Iterable) -> array:
         """The fields of many events as one column: 32 bits wide until a value needs 64."""
@@ -238,15 +269,24 @@ class Trace:
         raise self._misfit()
 
     def _misfit(self) -> PopcornError:
-        for offset, (_, who, _, event) in enumerate(self._rows):
+        for offset, event in enumerate(self._events):
             problem = field_problem(event)
             if problem:
-                seq = len(self._times) + offset
-                return PopcornError(f"record {seq}, written by {self.actors[who]}: {problem}")
+                record = self._waiting_record(offset)
+                return PopcornError(f"record {record.seq}, written by {record.who}: {problem}")
         return PopcornError("a record holds a number that does not fit in 64 bits")
 
+    def _waiting_record(self, offset: int) -> Record:
+        turn = self._turns[bisect_right(self._turns, offset, key=lambda turn: turn[0]) - 1]
+        first, time, who, cause = turn
+        caused = cause if cause >= 0 and offset == first else None
+        return Record(
+            len(self._times) + offset, time, self.actors[who], caused, self._events[offset]
+        )
+
     def _code(self, kind: type[Event]) -> Coding:
-        coding = self._coding_of[kind] = Coding(kind, len(self._codings))
+        coding = Coding(kind, len(self._codings))
+        self._index_of[kind] = coding.index
         self._codings.append(coding)
         return coding
 
@@ -267,7 +307,7 @@ class Trace:
     # -- reading -------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return len(self._times) + len(self._rows)
+        return len(self._times) + len(self._events)
 
     def __getitem__(self, n: int | slice):
         if isinstance(n, slice):
@@ -286,17 +326,15 @@ class Trace:
     def _record(self, n: int) -> Record:
         packed = len(self._times)
         if n >= packed:
-            time, who, cause, event = self._rows[n - packed]
-        else:
-            time, who, cause = self._times[n], self._whos[n], self._causes[n]
-            event = self.event(n)
-        return Record(n, time, self.actors[who], None if cause < 0 else cause, event)
+            return self._waiting_record(n - packed)
+        who, cause = self.actors[self._whos[n]], self._causes[n]
+        return Record(n, self._times[n], who, None if cause < 0 else cause, self.event(n))
 
     def event(self, n: int) -> Event:
         """The event of record n, without its stamp."""
         packed = len(self._times)
         if n >= packed:
-            return self._rows[n - packed][3]
+            return self._events[n - packed]
         coding = self._codings[self._kinds[n]]
         start = self._starts[n]
         row = self._fields[start : start + coding.width]
@@ -314,14 +352,14 @@ class Trace:
     def time(self, n: int) -> int:
         """The time of record n, in ns since power-on."""
         packed = len(self._times)
-        return self._times[n] if n < packed else self._rows[n - packed][0]
+        return self._times[n] if n < packed else self._waiting_record(n - packed).time
 
     def kind(self, n: int) -> type[Event]:
         """The event class of record n."""
         packed = len(self._times)
         if n < packed:
             return self._codings[self._kinds[n]].kind
-        return type(self._rows[n - packed][3])
+        return type(self._events[n - packed])
 
     def kinds(self) -> dict[str, int]:
         """How many records of each kind there are, by name, in order of first appearance."""

@@ -72,6 +72,14 @@ class World:
         ]
         if len(bound) == 1:
             return bound[0]
+        if len(bound) == 2:
+            first, second = bound
+
+            def apply_to_both(event: Event) -> None:
+                first(event)
+                second(event)
+
+            return apply_to_both
 
         def apply_to_each(event: Event) -> None:
             for function in bound:

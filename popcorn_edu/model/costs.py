@@ -19,8 +19,11 @@ Counted in cycles where a processor executes it, in ns where a clock or a device
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import NamedTuple
+
+from popcorn_edu.engine.trace import PopcornError
 
 LABELS = {
     "C": "from Popcorn's source",
@@ -44,6 +47,12 @@ class Cost(NamedTuple):
     @property
     def label(self) -> str:
         return LABELS[self.tag]
+
+    @property
+    def range(self) -> str:
+        if self.low is None:
+            return ""
+        return "exact" if self.low == self.high else f"{self.low:,} to {self.high:,}"
 
 
 def _cycles(value, low, high, tag, source):
@@ -97,7 +106,7 @@ COSTS: dict[str, Cost] = {
     "page_copy_ns": _ns(300, 200, 1000, "M", "4 KB, warm"),
     "minor_fault_ns": _ns(1000, 500, 2000, "A", "a page fault served locally"),
     "first_migration_percent": Cost(
-        340, "percent", None, None, "R", "first against later migrations, DeX, ICDCS'20, as recalled"
+        340, "percent", None, None, "R", "first over later migrations, DeX, ICDCS'20, recalled"
     ),
     "stack_transform_frame_ns": _ns(20_000, None, None, "A", "one frame to another ISA"),
     "stack_transform_value_ns": _ns(1_000, None, None, "A", "one live value in a frame"),
@@ -110,6 +119,48 @@ TRANSFER_COSTS = {  # which constant a distance costs; farther than the table kn
     "1 hop": "line_transfer_1_hop_cycles",
     "2 hops": "line_transfer_2_hops_cycles",
 }
+
+
+# -- latencies that somebody measured --------------------------------------------------------------
+
+LATENCY_NS_AT_MOST = 1_000_000_000
+_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,20})?([eE]-?[0-9]{1,2})?")
+
+
+def read_latencies(text: str, file: str, cpus: tuple[int, ...]) -> dict[tuple[int, int], int]:
+    """{(higher CPU, lower CPU): whole ns} from a square CSV table whose lower triangle is filled.
+
+    An empty cell means nobody measured that pair.
+    """
+    rows = [line.split(",") for line in text.split("\n") if line.strip()]
+    table = {}
+    for cpu, row in enumerate(rows):
+        if len(row) != len(rows):
+            raise PopcornError(
+                f"{file}, line {cpu + 1}: {len(row)} columns; {len(rows)} were expected, "
+                "as many as there are rows."
+            )
+        for other, cell in enumerate(map(str.strip, row[:cpu])):
+            if not cell:
+                continue
+            if not _NUMBER.fullmatch(cell) or float(cell) > LATENCY_NS_AT_MOST:
+                raise PopcornError(
+                    f"{file}, line {cpu + 1}, column {other + 1}: {cell[:40]!r}; a latency in ns "
+                    "was expected."
+                )
+            table[cpu, other] = int(float(cell) + 0.5)
+    named = {cpu for pair in table for cpu in pair}
+    if named - set(cpus):
+        raise PopcornError(
+            f"{file} has latencies of CPU {max(named - set(cpus))}, which the machine does not "
+            f"have; a table of {max(cpus) + 1} rows at most was expected."
+        )
+    if not table:
+        raise PopcornError(f"{file} holds no latency; a square table of ns was expected.")
+    return table
+
+
+# -- the table to look at --------------------------------------------------------------------------
 
 
 class CostRow(NamedTuple):
@@ -129,7 +180,7 @@ class CostTable(tuple[CostRow, ...]):
                 row.name,
                 f"{row.cost.value:,}",
                 "" if row.ns is None else f"{row.ns:,}",
-                "" if row.cost.low is None else f"{row.cost.low:,} to {row.cost.high:,}",
+                row.cost.range,
                 row.cost.label,
                 row.cost.source,
             )

@@ -1,19 +1,16 @@
-"""What a topology file says: the XML that hwloc's ``lstopo`` writes, as plain tables.
+"""Reading a topology file: from the XML that hwloc's ``lstopo`` writes to plain tables.
 
 Real machines come to us in this format, so that the labs run on hardware somebody owns and a
 student can bring their own laptop (``lstopo my-laptop.xml``). This file reads schemas 1.x, 2.x
-and 3.0 and refuses everything else with one sentence that names the file and the line. What the
-tables *mean* for kernels that talk to each other is machine.py.
+and 3.0 and refuses everything else with one sentence that names the file and the line.
 
 Words
-    PU        processing unit: what the operating system numbers and calls a CPU
-    os index  that number. It may have gaps, so it names a thing and never indexes a list
+    PU        processing unit: what the operating system numbers (its os_index) and calls a CPU
     cpuset    a set of PUs, written as hexadecimal words of 32 bits, the highest word first:
               "0x0000ffff,0xffffffff" is 0-47. A word between two commas may be left out when it
               is zero, and "0xf...f" in front means "and all PUs above"
-    offline   a PU that the machine has and the operating system does not use
+    online    complete_cpuset holds every PU of the machine, cpuset those that run
     allowed   the PUs that the process which took the snapshot might use (a cgroup)
-    SLIT      the firmware's table of relative distances between NUMA nodes; 10 is "here"
 
 Left out: memory-side caches, miscellaneous objects, bandwidth matrices.
 """
@@ -21,90 +18,32 @@ Left out: memory-side caches, miscellaneous objects, bandwidth matrices.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from xml.parsers import expat
 
 from popcorn_edu.engine.trace import PopcornError
+from popcorn_edu.model.topology import (
+    CACHE_KINDS,
+    CPUS_AT_MOST,
+    Cache,
+    Core,
+    CpuKind,
+    Node,
+    Package,
+    PciDevice,
+    Topology,
+    cpu_list,
+)
 
-CPUS_AT_MOST = 1 << 16  # a number above this is a damaged file, not a computer
 MEMORY_BYTES_AT_MOST = 1 << 52  # 4 PiB a node, likewise
 FILE_BYTES_AT_MOST = 64 << 20
 NESTING_AT_MOST = 100  # real files stay below 20
 SCHEMAS = ("1", "2", "3")  # major versions of the format; 1.x files do not name theirs
 
-CACHE_KINDS = {"0": "unified", "1": "data", "2": "instruction"}
+LISTS = ("indexes", "u64values")  # the elements whose text is read
 LATENCY_KIND_BIT = 4  # hwloc_distances_kind_e: the matrix holds latencies, not bandwidths
 OLD_NAMES = {"Socket": "Package"}  # hwloc 1.x
-
-
-@dataclass(frozen=True)
-class Package:
-    """What one buys and plugs into a socket."""
-
-    id: int
-    cpus: tuple[int, ...]
-    model: str = ""
-
-
-@dataclass(frozen=True)
-class Node:
-    """A NUMA node: memory, and the CPUs it is near to. Either may be missing."""
-
-    id: int
-    cpus: tuple[int, ...]
-    memory_bytes: int  # 0 when the file does not say
-
-
-@dataclass(frozen=True)
-class Core:
-    id: int  # unique within its package only
-    cpus: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Cache:
-    level: int
-    kind: str  # one of CACHE_KINDS
-    size_bytes: int
-    cpus: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class PciDevice:
-    busid: str  # "0000:04:00.0"
-    device_class: str  # "0200", an Ethernet controller
-    vendor_device: str  # "8086:10c9"
-    name: str
-    cpus: tuple[int, ...]  # the CPUs it is near to
-
-
-@dataclass(frozen=True)
-class CpuKind:
-    """CPUs of one sort, on a machine that mixes sorts."""
-
-    cpus: tuple[int, ...]
-    efficiency: int | None  # higher is faster
-    info: dict[str, str] = field(default_factory=dict, hash=False)
-
-
-@dataclass(frozen=True)
-class Topology:
-    """The tables of one file, in the order of the file."""
-
-    schema: str
-    cpus: tuple[int, ...]  # online, ascending
-    offline_cpus: tuple[int, ...]
-    allowed_cpus: tuple[int, ...]
-    packages: tuple[Package, ...]
-    dies: tuple[tuple[int, ...], ...]  # empty where the file names none
-    nodes: tuple[Node, ...]
-    cores: tuple[Core, ...]
-    caches: tuple[Cache, ...]
-    pci: tuple[PciDevice, ...]
-    cpu_kinds: tuple[CpuKind, ...]
-    distances: dict[tuple[int, int], int] = field(hash=False)  # by node ids; empty if unknown
-    info: dict[str, str] = field(hash=False)
 
 
 def read_topology(source: str | bytes | Path) -> Topology:
@@ -148,21 +87,6 @@ def cpu_numbers(bits: int) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def cpu_list(cpus) -> str:
-    """CPU numbers as Linux writes them.
-
-    >>> cpu_list((0, 1, 2, 8))
-    '0-2,8'
-    """
-    ranges: list[list[int]] = []
-    for cpu in sorted(cpus):
-        if ranges and cpu == ranges[-1][1] + 1:
-            ranges[-1][1] = cpu
-        else:
-            ranges.append([cpu, cpu])
-    return ",".join(f"{a}-{b}" if b > a else f"{a}" for a, b in ranges)
-
-
 # -- XML to elements that know their line ----------------------------------------------------------
 
 
@@ -178,11 +102,17 @@ class _Element:
         return [child for child in self.children if child.tag == tag]
 
 
+def is_text(source: str | bytes | Path) -> bool:
+    """Whether this is the XML itself, and not where it is."""
+    if isinstance(source, str):
+        return source.lstrip("\ufeff \t\r\n").startswith("<") or not source.strip()
+    return isinstance(source, bytes)
+
+
 def _bytes_and_name(source: str | bytes | Path) -> tuple[bytes, str]:
-    if isinstance(source, bytes):
-        return source, "the XML text"
-    if isinstance(source, str) and (source.lstrip("\ufeff \t\r\n").startswith("<") or not source):
-        return source.encode("utf-8", "replace"), "the XML text"
+    if is_text(source):
+        data = source if isinstance(source, bytes) else source.encode("utf-8", "replace")
+        return data, "the XML text"
     if not isinstance(source, (str, Path)):
         raise PopcornError(
             f"A machine is read from XML text or from the path of an XML file, "
@@ -229,7 +159,7 @@ def _parse(data: bytes, file: str) -> _Element:
         open_elements.pop()
 
     def text(piece):
-        if open_elements:
+        if open_elements and open_elements[-1].tag in LISTS:
             open_elements[-1].text += piece
 
     def entity(name, *_):
@@ -356,6 +286,8 @@ class _Reader:
         if not packages:
             return (Package(0, cpu_numbers(self.online), ""),)
         self._each_cpu_once("Package", packages)
+        if len({package.id for package in packages}) < len(packages):  # not numbered by firmware
+            packages = [replace(package, id=place) for place, package in enumerate(packages)]
         return tuple(packages)
 
     def _cores(self) -> tuple[Core, ...]:
@@ -384,11 +316,9 @@ class _Reader:
             nodes[number] = Node(number, self._cpus(element), self._memory(element))
         if not nodes:
             return (Node(0, cpu_numbers(self.online), self._memory(self.machine)),)
-        missing = self.online & ~sum(1 << cpu for cpu in {c for n in nodes.values() for c in n.cpus})
+        missing = set(cpu_numbers(self.online)).difference(*(n.cpus for n in nodes.values()))
         if missing:
-            raise self.wrong(
-                self.machine, f"CPU {cpu_list(cpu_numbers(missing))} is in no NUMANode", "one"
-            )
+            raise self.wrong(self.machine, f"CPU {cpu_list(missing)} is in no NUMANode", "one")
         return tuple(nodes.values())
 
     def _caches(self):
@@ -493,7 +423,8 @@ class _Reader:
             raise self.wrong(element, f"{self._what(element)} has no {name}", "a whole number")
         if not re.fullmatch(r"[0-9]{1,20}", value) or int(value) > at_most:
             raise self.wrong(
-                element, f"{name} of {self._what(element)} is {value[:40]!r}",
+                element,
+                f"{name} of {self._what(element)} is {value[:40]!r}",
                 f"a whole number from 0 to {at_most}",
             )
         return int(value)
@@ -522,7 +453,8 @@ class _Reader:
             return parse_cpuset(value)
         except ValueError:
             raise self.wrong(
-                element, f"{name} of {self._what(element)} is {value[:40]!r}",
+                element,
+                f"{name} of {self._what(element)} is {value[:40]!r}",
                 'a cpuset such as "0x0000ffff,0xffffffff"',
             ) from None
 

@@ -2,8 +2,8 @@
 
 A kernel that sends a message pays for cache lines moving from one CPU to another, so the model
 needs to know of any two CPUs whether they share a core, a die, a package, or must cross links
-between packages. Real machines give the answer: their topology files (hwloc.py) and, where
-somebody measured them, their core-to-core latencies.
+between packages. Real machines give the answer: their topology files (topology.py, hwloc.py)
+and, where somebody measured them, their core-to-core latencies (costs.py).
 
     m = Machine.load("magny-cours-48")
     m.relation(0, 47)        # "2 hops"
@@ -11,8 +11,7 @@ somebody measured them, their core-to-core latencies.
     m.transfer_source(0, 47) # "model default: line_transfer_2_hops_cycles = 252 cycles at 1.7 GHz"
 
 Words
-    same die  CPUs on one piece of silicon: what the file calls a Die; else the NUMA node, in a
-              package that has several; else what shares one of several last-level caches
+    same die  CPUs on one piece of silicon, as far as the topology file tells (topology.py)
     1 hop     the nearest CPUs in another package; "2 hops", "3 hops" are the next larger values
               of the firmware's distance table (SLIT). Without a table every package is 1 hop away
     clock     one speed for the whole machine, in whole MHz, so that cycles become whole ns
@@ -22,11 +21,10 @@ Left out: speeds that change, and links that get busy.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from itertools import chain, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 
 from popcorn_edu.engine.trace import PopcornError, near_names
@@ -37,16 +35,17 @@ from popcorn_edu.model.costs import (
     CostRow,
     CostTable,
     html_table,
+    read_latencies,
 )
-from popcorn_edu.model.hwloc import CPUS_AT_MOST, Node, Topology, cpu_list, read_topology
+from popcorn_edu.model.hwloc import is_text, read_topology
+from popcorn_edu.model.topology import Node, Place, Topology, clock, cpu_list, places, regular
 
 DEFAULT_MHZ = 1700  # model default: the clock of an Opteron 6164 HE, the cost table's own machine
-MHZ_AT_MOST = 100_000
-LATENCY_NS_AT_MOST = 1_000_000_000
+GRAPH_RADIUS = {"machine": 0.0, "package": 0.4, "node": 0.65, "core": 0.85, "cpu": 1.0}
 OWN_NUMBERS = " with own numbers"  # ends the name of a machine whose costs or latencies changed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Machine(Topology):
     """A topology with a name, a clock, costs and, where measured, latencies."""
 
@@ -56,38 +55,30 @@ class Machine(Topology):
     mhz_source: str = "model default"
     latencies_ns: dict[tuple[int, int], int] = field(default_factory=dict, hash=False)
     latencies_source: str = ""
-    costs: Mapping[str, Cost] = field(default_factory=lambda: COSTS, hash=False, repr=False)
+    costs: Mapping[str, Cost] = field(default_factory=lambda: COSTS, hash=False)
 
     # where machines come from
 
     @classmethod
     def load(cls, name: str) -> Machine:
         """One of the machines that come with the kit, by its name or its file's name."""
-        # The one import against the reading order: only datasets.py knows where the files are.
-        from popcorn_edu import datasets
-
-        return _load(datasets.machine(name)["name"])
+        return _load(_datasets().machine(name)["name"])
 
     @classmethod
     def default(cls) -> Machine:
-        from popcorn_edu import datasets
-
-        return _load(datasets.machine()["name"])
+        return _load(_datasets().machine()["name"])
 
     @staticmethod
     def names() -> tuple[str, ...]:
-        from popcorn_edu import datasets
-
-        return datasets.machine_names()
+        return _datasets().machine_names()
 
     @classmethod
     def from_xml(cls, source: str | bytes | Path, name: str | None = None) -> Machine:
         """A machine of your own: the path of what ``lstopo machine.xml`` wrote, or its text."""
         topology = read_topology(source)
-        is_file = isinstance(source, Path) or not name and str(source)[:1] not in "<b \n\ufeff"
-        name = name or (Path(source).stem if is_file else "machine")
+        name = name or ("machine" if is_text(source) else Path(source).stem)
         made = (topology.info.get("DMISysVendor"), topology.info.get("DMIProductName"))
-        mhz, mhz_source = _clock(topology)
+        mhz, mhz_source = clock(topology) or (DEFAULT_MHZ, "model default")
         return cls(
             **vars(topology),
             name=name,
@@ -105,18 +96,11 @@ class Machine(Topology):
         threads_per_core: int = 1,
         threads_adjacent: bool = False,
     ) -> Machine:
-        """A regular machine that nobody owns. CPU numbers go through all cores before they come
-        back for the second threads, as Linux counts, unless ``threads_adjacent``."""
+        """A regular machine that nobody owns; ``topology.regular`` says how CPUs are numbered."""
         shape = (packages, nodes_per_package, cores_per_node, threads_per_core)
-        for count in shape:
-            if not isinstance(count, int) or not 1 <= count <= CPUS_AT_MOST:
-                raise PopcornError(
-                    f"Machine.synthetic: {count!r} is no count of packages, nodes, cores or "
-                    "threads; a whole number from 1 up was expected."
-                )
-        xml, made = _regular_xml(*shape, threads_adjacent)
-        name = "synthetic-" + "x".join(map(str, shape))
-        return replace(cls.from_xml(xml, name), title=f"Synthetic machine: {made}")
+        made = regular(*shape, threads_adjacent)
+        says = f"Synthetic machine, {packages} x {nodes_per_package} x {cores_per_node} cores"
+        return cls(**vars(made), name="synthetic-" + "x".join(map(str, shape)), title=says)
 
     def with_costs(self, **values: int) -> Machine:
         """The same machine with constants you measured: ``with_costs(icr_write_cycles=450)``."""
@@ -124,8 +108,10 @@ class Machine(Topology):
         for name, value in values.items():
             old = self._cost(name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                raise PopcornError(f"{name} is {value!r}; a whole number of {old.unit} was expected.")
-            costs[name] = old._replace(value=value, tag="you", source="set by you")
+                raise PopcornError(
+                    f"{name} is {value!r}; a whole number of {old.unit} was expected."
+                )
+            costs[name] = Cost(value, old.unit, None, None, "you", "")
         return replace(self, costs=costs, name=self._own_name())
 
     def with_latencies(self, source: str | Path, says: str = "") -> Machine:
@@ -135,13 +121,13 @@ class Machine(Topology):
         lower triangle, as the public core-to-core-latency programs write it.
         """
         text, file = str(source), "the table"
-        if "," not in text:
+        if "\n" not in text:
             file = Path(text).name
             try:
-                text = Path(text).read_text(encoding="utf-8")
+                text = Path(text).read_text(encoding="utf-8-sig")
             except (OSError, ValueError):
                 raise PopcornError(f"{file}: cannot be read; a CSV table was expected.") from None
-        table = _read_latencies(text, file, self.cpus)
+        table = read_latencies(text, file, self.cpus)
         return replace(
             self, latencies_ns=table, latencies_source=says or file, name=self._own_name()
         )
@@ -200,7 +186,7 @@ class Machine(Topology):
         return self.distances.get((self.node(node_a).id, self.node(node_b).id))
 
     def relation(self, cpu_a: int, cpu_b: int) -> str:
-        """"same cpu", "same core", "same die", "same package", "1 hop", "2 hops", …"""
+        """One of: same cpu, same core, same die, same package, 1 hop, 2 hops, 3 hops, …"""
         a, b = self._at(cpu_a), self._at(cpu_b)
         if cpu_a == cpu_b:
             return "same cpu"
@@ -298,24 +284,24 @@ class Machine(Topology):
         for label, (kind, number, cpus) in groups.items():
             pos = _middle([around[cpu] for cpu in cpus], GRAPH_RADIUS[kind])
             graph.add_node(label, kind=kind, id=number, label=label, cpus=cpus, pos=pos)
-        depth = list(GRAPH_RADIUS).index
         chains: dict[int, list[str]] = {cpu: [] for cpu in self.cpus}
-        for label, (kind, _, cpus) in sorted(
-            groups.items(), key=lambda item: (-len(item[1][2]), depth(item[1][0]))
-        ):
+        for label, (_, _, cpus) in sorted(groups.items(), key=lambda item: -len(item[1][2])):
             for cpu in cpus:
                 chains[cpu].append(label)
-            if not cpus:
+            if not cpus:  # a node of memory only
                 graph.add_edge("machine", label, kind="contains")
         for labels in chains.values():
             networkx.add_path(graph, labels, kind="contains")
         for (a, b), distance in self.distances.items():
-            if a < b:
+            if a < b and not graph.has_edge(f"node {a}", f"node {b}"):
                 graph.add_edge(f"node {a}", f"node {b}", kind="link", distance=distance)
         return graph
 
     def __str__(self) -> str:
         return self.describe()
+
+    def __repr__(self) -> str:
+        return f"<Machine {self.name}: {len(self.cpus)} CPUs>"
 
     # inside
 
@@ -324,30 +310,10 @@ class Machine(Topology):
         return {node.id: node for node in self.nodes}
 
     @cached_property
-    def _places(self) -> dict[int, _Place]:
-        """Each CPU's package, die and core by their place in the file, and its node by id."""
-        core_of = {cpu: at for at, core in enumerate(self.cores) for cpu in core.cpus}
-        node_of: dict[int, int] = {}
-        for node in sorted(self.nodes, key=lambda node: -len(node.cpus)):
-            node_of |= dict.fromkeys(node.cpus, node.id)  # the narrowest node wins
-        places = {}
-        for at, package in enumerate(self.packages):
-            for die, cpus in enumerate(self._dies_of(package.cpus)):
-                for cpu in cpus:
-                    places[cpu] = _Place(at, die, core_of[cpu], cpu, node_of[cpu])
-        return places
+    def _places(self) -> dict[int, Place]:
+        return places(self)
 
-    def _dies_of(self, package: tuple[int, ...]) -> list[list[int]]:
-        last = max((cache.level for cache in self.caches), default=0)
-        last_caches = [cache.cpus for cache in self.caches if cache.level == last >= 3]
-        for groups in (self.dies, [node.cpus for node in self.nodes], last_caches):
-            inside = [[cpu for cpu in package if cpu in set(group)] for group in groups]
-            inside = [group for group in inside if group]
-            if len(inside) > 1 and sorted(chain(*inside)) == sorted(package):
-                return inside
-        return [list(package)]
-
-    def _at(self, cpu: int) -> _Place:
+    def _at(self, cpu: int) -> Place:
         try:
             return self._places[cpu]
         except (KeyError, TypeError):
@@ -372,8 +338,10 @@ class Machine(Topology):
     def _spread(self) -> tuple[int, ...]:
         tree: dict = {}
         for cpu, at in sorted(self._places.items(), key=lambda item: item[1]):
-            tree.setdefault(at.package, {}).setdefault(at.die, {}).setdefault(at.core, []).append(cpu)
-        return tuple(_turns([_turns([_turns(c.values()) for c in d.values()]) for d in tree.values()]))
+            package = tree.setdefault(at.package, {})
+            package.setdefault(at.die, {}).setdefault(at.core, []).append(cpu)
+        packages = [_turns([_turns(cores.values()) for cores in p.values()]) for p in tree.values()]
+        return tuple(_turns(packages))
 
     def _far(self, node_a: int, node_b: int) -> int | None:
         there, back = self.distances.get((node_a, node_b)), self.distances.get((node_b, node_a))
@@ -430,4 +398,42 @@ class Machine(Topology):
         return groups | {f"cpu {cpu}": ("cpu", cpu, (cpu,)) for cpu in self.cpus}
 
 
-GRAPH_RADIUS = {"machine": 0.0, "package": 0.4, "node": 0.65, "core": 0.85, "cpu": 1.0}
+def _datasets():
+    """The one import against the reading order: only datasets.py knows where the files are."""
+    from popcorn_edu import datasets
+
+    return datasets
+
+
+@cache
+def _load(name: str) -> Machine:
+    datasets = _datasets()
+    made = datasets.machine(name)
+    if "topology" in made:
+        machine = Machine.from_xml(datasets.path(made["topology"]))
+    else:
+        machine = Machine.synthetic(**made["shape"])
+    if "mhz" in made:
+        machine = replace(machine, mhz=made["mhz"], mhz_source=made["mhz_source"])
+    if made["latencies"]:
+        says = f"{made['latencies']} ({datasets.entry(made['latencies'])['origin']['repo']})"
+        machine = machine.with_latencies(datasets.path(made["latencies"]), says)
+    return replace(machine, name=made["name"], title=made["title"])
+
+
+def _transfer_cost(relation: str) -> str:
+    return TRANSFER_COSTS.get(relation, TRANSFER_COSTS["2 hops"])
+
+
+def _turns(lists: Iterable[Iterable[int]]) -> list[int]:
+    """One from each list, then the next of each: [[0, 1], [2, 3]] becomes [0, 2, 1, 3]."""
+    return [x for row in zip_longest(*lists) for x in row if x is not None]
+
+
+def _middle(points, radius: float) -> tuple[float, float]:
+    """The direction of the points' middle, at the radius; straight down if it is nowhere."""
+    x, y = (float(sum(point[axis] for point in points)) for axis in (0, 1))
+    length = (x * x + y * y) ** 0.5
+    if length < 1e-6 * max(1, len(points)):
+        x, y, length = 0.0, -1.0, 1.0
+    return round(x / length * radius, 4) + 0.0, round(y / length * radius, 4) + 0.0
