@@ -8,7 +8,7 @@ Simultaneous events have one written-down order, so that any engine can reproduc
 for record: **at equal times actors act in the order of their numbers** (an actor is numbered
 when it is begun). An actor that is resumed acts until it yields a Delay that lets somebody else
 be first, or an Until. With ``schedule_seed`` the order among simultaneous actors is drawn from
-that seed instead; every scenario is then a fuzzer of its own schedules.
+that seed instead (from the first nanosecond on); every scenario is then a fuzzer of its own schedules.
 
 A Delay with a CPU takes its turn on that CPU, first come first served. That is how an interrupt
 handler and the process it interrupts share one processor; preemption inside a Delay is not
@@ -130,7 +130,9 @@ class Sim:
         self._schedule(actor, self.now)
 
     def _order(self, actor: Actor) -> int:
-        return actor.number if self._shuffle is None else self._shuffle.getrandbits(30)
+        if self._shuffle is None or self.now == 0:  # at power-on everybody starts in order
+            return actor.number
+        return self._shuffle.getrandbits(30)
 
     def _schedule(self, actor: Actor, due: int) -> None:
         wake = actor.wake
