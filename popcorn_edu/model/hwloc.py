@@ -209,7 +209,7 @@ class _Reader:
         self.file, self.root = file, root
         if root.tag != "topology":
             raise self.wrong(
-                root, f"the outermost element is <{root.tag}>", "<topology>, as hwloc writes it,"
+                root, f"the outermost element is <{root.tag}>", "<topology>, as hwloc writes it"
             )
         self.schema = root.attrs.get("version", "1.x")
         if self.schema.split(".")[0] not in SCHEMAS:
@@ -238,7 +238,7 @@ class _Reader:
         complete = self._set(self.machine, "complete_cpuset", pus)
         known = pus if complete < 0 else complete | pus
         allowed = self._set(self.machine, "allowed_cpuset", self.online)
-        packages = self._packages()
+        packages, nodes = self._packages(), self._nodes()
         return Topology(
             schema=self.schema,
             cpus=cpu_numbers(self.online),
@@ -246,7 +246,7 @@ class _Reader:
             allowed_cpus=cpu_numbers(self.online & allowed),
             packages=packages,
             dies=tuple(self._cpus(die) for die in self.of("Die") if self._cpus(die)),
-            nodes=(nodes := self._nodes()),
+            nodes=tuple(sorted(nodes, key=lambda node: node.id)),
             cores=self._cores(),
             caches=tuple(self._caches()),
             pci=tuple(self._pci()),
@@ -379,7 +379,9 @@ class _Reader:
         indexes = self._numbers(element, "indexes")
         if len(indexes) != count or len(set(indexes)) != count:
             raise self.wrong(
-                element, f"nbobjs is {count}, but {len(indexes)} indexes follow", f"{count} of them"
+                element,
+                f"nbobjs is {count}, but {len(set(indexes))} different indexes follow",
+                f"{count} of them",
             )
         if element.attrs.get("indexing", "os") == "gp":
             by_gp = {e.attrs.get("gp_index"): e for e in self.of("NUMANode")}
@@ -411,9 +413,7 @@ class _Reader:
     # attributes
 
     def wrong(self, element: _Element, found: str, expected: str) -> PopcornError:
-        return PopcornError(
-            f"{self.file}, line {element.line}: {found}; {expected.rstrip(',')} was expected."
-        )
+        return PopcornError(f"{self.file}, line {element.line}: {found}; expected {expected}.")
 
     def _number(self, element, name, default=None, at_most=(1 << 64) - 1) -> int:
         value = element.attrs.get(name)
@@ -477,4 +477,5 @@ class _Reader:
             raise self.wrong(self.of(kind)[0], f"CPU {cpu_list(missing)} is in no {kind}", "one")
 
     def _what(self, element: _Element) -> str:
-        return element.attrs.get("type") or f"<{element.tag}>"
+        is_object = element.tag == "object"
+        return is_object and element.attrs.get("type") or f"<{element.tag}>"

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 
 from popcorn_edu.engine.trace import PopcornError, near_names
@@ -38,7 +38,16 @@ from popcorn_edu.model.costs import (
     read_latencies,
 )
 from popcorn_edu.model.hwloc import is_text, read_topology
-from popcorn_edu.model.topology import Node, Place, Topology, clock, cpu_list, places, regular
+from popcorn_edu.model.topology import (
+    MHZ_AT_MOST,
+    Node,
+    Place,
+    Topology,
+    clock,
+    cpu_list,
+    places,
+    regular,
+)
 
 DEFAULT_MHZ = 1700  # model default: the clock of an Opteron 6164 HE, the cost table's own machine
 GRAPH_RADIUS = {"machine": 0.0, "package": 0.4, "node": 0.65, "core": 0.85, "cpu": 1.0}
@@ -114,6 +123,14 @@ class Machine(Topology):
             costs[name] = Cost(value, old.unit, None, None, "you", "")
         return replace(self, costs=costs, name=self._own_name())
 
+    def with_clock(self, mhz: int) -> Machine:
+        """The same machine at another clock."""
+        if not isinstance(mhz, int) or isinstance(mhz, bool) or not 1 <= mhz <= MHZ_AT_MOST:
+            raise PopcornError(
+                f"{mhz!r} is no clock; a whole number of MHz from 1 to {MHZ_AT_MOST} was expected."
+            )
+        return replace(self, mhz=mhz, mhz_source="set by you", name=self._own_name())
+
     def with_latencies(self, source: str | Path, says: str = "") -> Machine:
         """The same machine with core-to-core latencies you measured.
 
@@ -160,6 +177,10 @@ class Machine(Topology):
 
     def check_cpus(self, cpus: Iterable[int]) -> tuple[int, ...]:
         """The CPUs as a tuple, if all exist, are online, and are named once."""
+        if isinstance(cpus, str) or not isinstance(cpus, Iterable):
+            raise PopcornError(
+                f"{cpus!r} is no list of CPU numbers; one such as [0, 12, 24] was expected."
+            )
         cpus = tuple(cpus)
         for place, cpu in enumerate(cpus):
             if isinstance(cpu, bool) or not hasattr(cpu, "__index__"):
@@ -176,7 +197,8 @@ class Machine(Topology):
         return self.cpus[: self._checked_count(count)]
 
     def spread(self, count: int) -> tuple[int, ...]:
-        """``count`` CPUs as far apart as they go: over packages, then dies, then cores."""
+        """``count`` CPUs as far apart as they go: over packages, then dies, then cores,
+        and second threads last."""
         return self._spread[: self._checked_count(count)]
 
     # how far apart, and what that costs
@@ -336,12 +358,13 @@ class Machine(Topology):
 
     @cached_property
     def _spread(self) -> tuple[int, ...]:
-        tree: dict = {}
-        for cpu, at in sorted(self._places.items(), key=lambda item: item[1]):
-            package = tree.setdefault(at.package, {})
-            package.setdefault(at.die, {}).setdefault(at.core, []).append(cpu)
-        packages = [_turns([_turns(cores.values()) for cores in p.values()]) for p in tree.values()]
-        return tuple(_turns(packages))
+        rounds: dict[int, dict[int, dict[int, list[int]]]] = {}  # thread, package, die: CPUs
+        for at in sorted(self._places.values()):
+            thread = self.cores[at.core].cpus.index(at.cpu)
+            packages = rounds.setdefault(thread, {})
+            packages.setdefault(at.package, {}).setdefault(at.die, []).append(at.cpu)
+        order = (_turns(_turns(dies.values()) for dies in p.values()) for p in rounds.values())
+        return tuple(chain.from_iterable(order))
 
     def _far(self, node_a: int, node_b: int) -> int | None:
         there, back = self.distances.get((node_a, node_b)), self.distances.get((node_b, node_a))

@@ -85,7 +85,7 @@ class CpuKind:
 
 @dataclass(frozen=True)
 class Topology:
-    """The tables of one file, in the order of the file."""
+    """The tables of one machine, in the order of its file where nothing else is said."""
 
     schema: str
     cpus: tuple[int, ...]  # online, ascending
@@ -93,7 +93,7 @@ class Topology:
     allowed_cpus: tuple[int, ...]
     packages: tuple[Package, ...]
     dies: tuple[tuple[int, ...], ...]  # empty where the file names none
-    nodes: tuple[Node, ...]
+    nodes: tuple[Node, ...]  # ascending
     cores: tuple[Core, ...]
     caches: tuple[Cache, ...]
     pci: tuple[PciDevice, ...]

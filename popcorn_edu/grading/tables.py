@@ -1,0 +1,72 @@
+"""One table, two looks: HTML in a notebook, aligned text anywhere else.
+
+It is written with words, never with colour alone, and as plain HTML without style or script, so
+that it also survives in a notebook the browser does not trust and in nbgrader's feedback page.
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Sequence
+from html import escape
+
+TEXT_WIDTH = 100  # characters
+
+
+class Table:
+    """A title, a header, rows of text, and a closing line."""
+
+    def __init__(
+        self, title: str, header: Sequence[str], rows: Sequence[Sequence], note: str = ""
+    ) -> None:
+        self.title, self.header, self.note = title, list(header), note
+        self.rows = [[str(cell) for cell in row] for row in rows]
+
+    def __str__(self) -> str:
+        lines = [self.header, *self.rows]
+        widths = [max(len(row[i]) for row in lines) for i in range(len(self.header) - 1)]
+        left = sum(widths) + 2 * len(widths)
+        text = [self.title]
+        for row in lines:
+            start = "".join(f"{cell:<{w}}  " for cell, w in zip(row, widths, strict=False))
+            rest = textwrap.wrap(row[-1], max(TEXT_WIDTH - left, 30)) or [""]
+            text += [start + rest[0], *(" " * left + more for more in rest[1:])]
+        return "\n".join(line.rstrip() for line in [*text, *filter(None, [self.note])])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in self.header)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in self.rows
+        )
+        note = f"<p>{escape(self.note)}</p>" if self.note else ""
+        return (
+            f"<table><caption>{escape(self.title)}</caption><thead><tr>{head}</tr></thead>"
+            f"<tbody>{body}</tbody></table>{note}"
+        )
+
+
+class Note(str):
+    """A sentence that a notebook shows without quotes."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def in_notebook() -> bool:
+    """Is there a page to display on?"""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")
+
+
+def show(thing: object) -> None:
+    """Display in a notebook, print anywhere else."""
+    if in_notebook():
+        from IPython.display import display
+
+        display(thing)
+    else:
+        print(thing)
