@@ -175,7 +175,13 @@ class Environment:
     def call(self, command, done):
         environ = dict(os.environ, PIP_USER="0")  # a user's "always --user" has no place in a venv
         environ.pop("PYTHONHOME", None)
-        code = subprocess.call(command, cwd=str(self.root), env=environ, stdin=subprocess.DEVNULL)
+        code = subprocess.call(
+            command,
+            cwd=str(self.root),
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            close_fds=False,  # it holds the file lock too: should we be killed, it still works
+        )
         if code:
             hint = " GO_WITH=pip tries without uv." if "uv" in pathlib.Path(command[0]).stem else ""
             raise Stop(
@@ -185,10 +191,9 @@ class Environment:
 
     def write_lab_settings(self):
         folder = self.folder / "share" / "jupyter" / "lab" / "settings"
-        folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "overrides.json", json.dumps(LAB_SETTINGS, indent=1))
         course = self.folder / "etc" / "jupyter" / "nbgrader_config.py"
-        write_whole(course, "# Empty, so that nbgrader does not warn a student that it has no course.\n")
+        write_whole(course, "# Empty: no warning to a student that no course is configured.\n")
 
     # -- using it -----------------------------------------------------------------------------
 
@@ -351,6 +356,7 @@ def digest(path):
 
 def write_whole(path, text):
     """The whole file or nothing: written beside its place, then moved there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.{os.getpid()}")
     beside.write_text(text, encoding="utf-8")
     os.replace(str(beside), str(path))
@@ -358,8 +364,9 @@ def write_whole(path, text):
 
 @contextlib.contextmanager
 def only_one(path):
-    """Hold a file lock, which the system takes back when its holder dies."""
+    """Hold a file lock, which the system takes back when we and what we started have ended."""
     with open(str(path), "a+b") as file:
+        os.set_inheritable(file.fileno(), True)
         waited = False
         while not take(file):
             if not waited:

@@ -154,6 +154,17 @@ def test_an_installed_copy_brings_its_data_inside_the_package(tmp_path):
     assert Path(told.stdout.strip()).is_relative_to(package / "_datasets")
 
 
+def test_a_file_that_is_not_there_is_named(tmp_path, monkeypatch):
+    """An incomplete copy of the kit gives a sentence, not a FileNotFoundError."""
+    monkeypatch.setattr(datasets, "root", lambda: tmp_path)
+    with pytest.raises(PopcornError) as caught:
+        datasets.read_text("cortex-a9-2")
+    assert str(caught.value) == (
+        "The dataset 'cortex-a9-2' is in the manifest, but its file topologies/arm-cortexa9-2c.xml "
+        "is not in the datasets folder; a complete copy of the kit was expected."
+    )
+
+
 def test_no_datasets_folder_at_all_is_said_plainly(tmp_path, monkeypatch):
     """A broken installation gives a sentence, not a KeyError."""
     monkeypatch.setattr(datasets, "_PLACES", (tmp_path,))

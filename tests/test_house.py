@@ -6,10 +6,13 @@ These tests judge the tree as it is: what git tracks or would track.
 import ast
 import importlib.util
 import json
+import os
 import re
+import socket
 import subprocess
 import sys
 import tomllib
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -56,6 +59,14 @@ def texts() -> list[tuple[str, str]]:
 
 def notebooks() -> list[Path]:
     return [path for path in project_files() if path.suffix == ".ipynb"]
+
+
+def tool(*command: str) -> str:
+    """What a tool of Python's has to say about the tree; nothing when all is well."""
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True
+    )
+    return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
 # -- one list of dependencies ---------------------------------------------------------------------
@@ -134,12 +145,7 @@ def test_the_version_is_the_same_everywhere():
 
 def test_the_wheel_carries_data_and_scripts(tmp_path):
     """An installed copy finds its datasets and the player's script inside the package."""
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
+    assert tool("hatchling", "build", "-t", "wheel", "-d", str(tmp_path)) == ""
     (wheel,) = tmp_path.glob("*.whl")
     inside = set(zipfile.ZipFile(wheel).namelist())
     for path in project_files():
@@ -379,15 +385,39 @@ def test_the_address_is_that_of_the_server_we_started(tmp_path):
     assert go.read_address(note, 7, began) is None
 
 
+LAB_FROM_THIS_PYTHON = """
+import importlib.util, pathlib, sys
+spec = importlib.util.spec_from_file_location("go", sys.argv[1])
+go = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(go)
+go.Environment.missing = lambda self: []
+go.Environment.python = pathlib.Path(sys.executable)
+sys.exit(go.main(["lab", "--no-browser", "--ServerApp.port_retries=0", *sys.argv[2:]]))
+"""
+
+
+@pytest.mark.slow
+def test_lab_prints_an_address_that_answers(tmp_path):
+    """What go.py prints leads to JupyterLab, and the server ends with go.py."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    own = {f"JUPYTER_{kind}_DIR": str(tmp_path / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
+    command = [sys.executable, "-c", LAB_FROM_THIS_PYTHON, str(ROOT / "go.py"), f"--port={port}"]
+    with subprocess.Popen(
+        command, env=os.environ | own, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as lab:
+        address = next((line.strip() for line in lab.stdout if "http://" in line), "")
+        assert re.fullmatch(rf"http://localhost:{port}/lab\?token=\w+", address)
+        with urllib.request.urlopen(address, timeout=30) as page:
+            assert "JupyterLab" in page.read().decode()
+        lab.terminate()
+        assert lab.wait(timeout=30) == 0
+    with socket.socket() as probe:
+        assert probe.connect_ex(("localhost", port)) != 0
+
+
 # -- clean files ----------------------------------------------------------------------------------
-
-
-def tool(*command: str) -> str:
-    """What a tool has to say about the tree; nothing when all is well."""
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True
-    )
-    return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
 def test_ruff_finds_nothing():

@@ -20,8 +20,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "popcorn_edu"
 READING_ORDER = """
     engine.trace engine.steps engine.world
     datasets
-    model.hwloc model.costs model.machine model.cmdline model.grouping
-    model.memory model.devices model.boot
+    model.topology model.hwloc model.costs model.machine
+    model.cmdline model.grouping model.memory model.devices model.boot
     model.rings model.messaging model.services model.tty model.net model.mpi
     model.isa model.dsm model.migration model.ssi
     readers.checks readers.figures readers.player readers.export

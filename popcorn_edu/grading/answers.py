@@ -53,9 +53,11 @@ def fit(value: object, pattern: object = object) -> object:
 
     Raises NoAnswer for ``...`` and NotAnAnswer, with a sentence, for anything that does not fit.
     """
-    if value is ...:
+    fitted = ... if value is ... else _fit(value, pattern, DEEPEST)
+    parts = fitted.values() if type(fitted) is dict else fitted if type(fitted) is list else ()
+    if fitted is ... or (parts and all(part is None for part in parts)):
         raise NoAnswer("not answered yet")
-    return _fit(value, pattern, DEEPEST)
+    return fitted
 
 
 def _fit(value: object, pattern: object, depth: int) -> object:

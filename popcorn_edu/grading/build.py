@@ -29,7 +29,7 @@ How to write a lab
    a value its ``...`` before the mark, as above (``...`` is how "not answered yet" is told from
    a wrong answer), a function a docstring, and an inner block a ``...`` of its own. Give each
    answer a name of its own. A grading cell is one line. No cell has more than 15 lines for the
-   student.
+   student. A task has three hints: where to look, what to think of, how to write it.
 3. Files beside the notebook (pictures) go into ``labs/instructor/labNN/``.
 4. Build, and commit the student's notebook. The tests compare it with a fresh build, run the
    solutions through nbgrader for full points, and each task's ``wrong`` answers for theirs.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from popcorn_edu.grading.answers import OneOf, same
+from popcorn_edu.grading.answers import OneOf, describe, same
 from popcorn_edu.grading.misconceptions import MISCONCEPTIONS
 from popcorn_edu.grading.tables import Table
 
@@ -47,8 +47,8 @@ class Question(Table):
         example = repr(next(iter(gate.options), 12))
         super().__init__(
             f"{gate.id}: {gate.question}",
-            ["answer", "meaning"],
-            list(gate.options.items()) or [["?", "type the value you expect"]],
+            ["answer", "meaning"] if gate.options else ["answer"],
+            list(gate.options.items()) or [[describe(gate.pattern)]],
             problem or f"Commit first: write {gate.id} = {example} in the cell and run it again.",
         )
 

@@ -1,7 +1,7 @@
 """One table, two looks: HTML in a notebook, aligned text anywhere else.
 
-It is written with words, never with colour alone, and as plain HTML without style or script, so
-that it also survives in a notebook the browser does not trust and in nbgrader's feedback page.
+It is written with words, never with colour, and as plain HTML without a script or a style sheet,
+so that it also survives in a notebook the browser does not trust and in nbgrader's feedback page.
 """
 
 from __future__ import annotations
@@ -12,6 +12,13 @@ from collections.abc import Sequence
 from html import escape
 
 TEXT_WIDTH = 100  # characters
+
+# nbgrader's page gives tables no space of their own, and JupyterLab sets them to the right.
+CELL = 'style="padding: 0.15em 0.7em; text-align: left; vertical-align: top"'
+CAPTION = (
+    'style="caption-side: top; text-align: left; white-space: nowrap; font-weight: bold; '
+    'color: inherit"'
+)
 
 
 class Table:
@@ -37,15 +44,15 @@ class Table:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in self.header)
+        head = "".join(f'<th scope="col" {CELL}>{escape(cell)}</th>' for cell in self.header)
         body = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
+            "<tr>" + "".join(f"<td {CELL}>{escape(cell)}</td>" for cell in row) + "</tr>"
             for row in self.rows
         )
         note = f"<p>{escape(self.note)}</p>" if self.note else ""
         return (
-            f"<table><caption>{escape(self.title)}</caption><thead><tr>{head}</tr></thead>"
-            f"<tbody>{body}</tbody></table>{note}"
+            f"<table><caption {CAPTION}>{escape(self.title)}</caption>"
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}"
         )
 
 

@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from popcorn_edu.engine.trace import PopcornError
-from popcorn_edu.grading.answers import fit
+from popcorn_edu.grading.answers import NoAnswer, fit
 from popcorn_edu.grading.guard import quiet, told
 from popcorn_edu.grading.misconceptions import MISCONCEPTIONS
 from popcorn_edu.grading.tables import Table, show
@@ -184,7 +184,9 @@ def judge(task: Task, answer: object, variant: Variant, hidden: bool) -> list[Ro
                 work = task.ask(work, variant)
         except Exception as problem:
             first, *others = (_failed(check, problem) for check in task.checks)
-            return [first, *(row._replace(sentence="not judged, see above") for row in others)]
+            if not isinstance(problem, NoAnswer):
+                others = [row._replace(sentence="not judged, see above") for row in others]
+            return [first, *others]
         return [_judged(check, work, variant, hidden) for check in task.checks]
 
 

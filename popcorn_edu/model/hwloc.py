@@ -38,6 +38,7 @@ from popcorn_edu.model.topology import (
 
 MEMORY_BYTES_AT_MOST = 1 << 52  # 4 PiB a node, likewise
 FILE_BYTES_AT_MOST = 64 << 20
+ANY_NUMBER = (1 << 64) - 1  # hwloc's own limit
 NESTING_AT_MOST = 100  # real files stay below 20
 SCHEMAS = ("1", "2", "3")  # major versions of the format; 1.x files do not name theirs
 
@@ -123,10 +124,10 @@ def _bytes_and_name(source: str | bytes | Path) -> tuple[bytes, str]:
         return path.read_bytes(), path.name
     except FileNotFoundError:
         reason = "there is no such file"
-    except IsADirectoryError:
-        reason = "this is a folder"
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except ValueError:
+        reason = "this is no path"
+    except OSError as error:
+        reason = "this is a folder" if path.is_dir() else error.strerror
     raise PopcornError(
         f"{str(source)[:200]!r}: {reason}, where an hwloc topology file (.xml) was expected."
     )
@@ -415,7 +416,7 @@ class _Reader:
     def wrong(self, element: _Element, found: str, expected: str) -> PopcornError:
         return PopcornError(f"{self.file}, line {element.line}: {found}; expected {expected}.")
 
-    def _number(self, element, name, default=None, at_most=(1 << 64) - 1) -> int:
+    def _number(self, element, name, default=None, at_most=ANY_NUMBER) -> int:
         value = element.attrs.get(name)
         if value is None:
             if default is not None:
@@ -425,7 +426,7 @@ class _Reader:
             raise self.wrong(
                 element,
                 f"{name} of {self._what(element)} is {value[:40]!r}",
-                f"a whole number from 0 to {at_most}",
+                "a whole number" + (f" from 0 to {at_most}" if at_most < ANY_NUMBER else ""),
             )
         return int(value)
 

@@ -27,6 +27,7 @@ from functools import cache, cached_property
 from itertools import chain, zip_longest
 from pathlib import Path
 
+from popcorn_edu import datasets
 from popcorn_edu.engine.trace import PopcornError, near_names
 from popcorn_edu.model.costs import (
     COSTS,
@@ -71,15 +72,15 @@ class Machine(Topology):
     @classmethod
     def load(cls, name: str) -> Machine:
         """One of the machines that come with the kit, by its name or its file's name."""
-        return _load(_datasets().machine(name)["name"])
+        return _load(datasets.machine(name)["name"])
 
     @classmethod
     def default(cls) -> Machine:
-        return _load(_datasets().machine()["name"])
+        return _load(datasets.machine()["name"])
 
     @staticmethod
     def names() -> tuple[str, ...]:
-        return _datasets().machine_names()
+        return datasets.machine_names()
 
     @classmethod
     def from_xml(cls, source: str | bytes | Path, name: str | None = None) -> Machine:
@@ -421,16 +422,8 @@ class Machine(Topology):
         return groups | {f"cpu {cpu}": ("cpu", cpu, (cpu,)) for cpu in self.cpus}
 
 
-def _datasets():
-    """The one import against the reading order: only datasets.py knows where the files are."""
-    from popcorn_edu import datasets
-
-    return datasets
-
-
 @cache
 def _load(name: str) -> Machine:
-    datasets = _datasets()
     made = datasets.machine(name)
     if "topology" in made:
         machine = Machine.from_xml(datasets.path(made["topology"]))

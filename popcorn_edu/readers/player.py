@@ -1,9 +1,9 @@
 """The step-through player: one block of HTML that needs no kernel, no network and no library.
 
 ``run.play()`` returns a Player, which a notebook shows. Python's share is to fold the run once
-and note, for each record, which table cells change and to what (the *patches*); player.js applies
-and undoes those patches in the browser and draws the tables. So the browser knows no rule of the
-model, and a new component is playable as soon as it has events and tables.
+and note, for each record, which table cells change and to what (the *patches*); the scripts in
+player_page/ apply and undo those patches in the browser and draw the tables. So the browser
+knows no rule of the model, and a new component is playable once it has events and tables.
 
 Words
     payload   everything the browser needs, as columns of small numbers, deflated
@@ -28,6 +28,7 @@ import weakref
 import zlib
 from collections import deque
 from collections.abc import Iterable, Mapping
+from functools import cache
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -121,7 +122,15 @@ SHOWN_AS = {  # tables whose numbers read better otherwise
     ),
 }
 
-TEMPLATE_SPECS = ("", "#x", ",")  # what player.js can format by itself
+# The browser's half, in reading order.
+SCRIPTS = (
+    "parts.js", "story.js", "drawing.js", "diagram.js", "ring.js", "machine.js", "kernels.js",
+    "predict.js", "fork.js", "player.js", "start.js",
+)  # fmt: skip
+
+FIXED = {"slots"}  # settings not offered for a fork half-way: memory that is laid out already
+
+TEMPLATE_SPECS = ("", "#x", ",")  # what story.js can format by itself
 
 
 class Player:
@@ -673,10 +682,15 @@ def _gate(gate: Mapping, number: int, window: range) -> dict:
 
 
 def _settings(run) -> dict:
-    """The settings that a fork may change from the page: numbers and yes-or-no choices."""
-    fields = getattr(run.setup, "__dataclass_fields__", {})
-    values = {name: getattr(run.setup, name) for name in fields}
-    return {name: value for name, value in values.items() if type(value) in (bool, int)}
+    """The settings that a fork may change from the page: yes-or-no choices, then numbers."""
+    setup = run.setup
+    fields = [name for name in getattr(setup, "__dataclass_fields__", {}) if name not in FIXED]
+    return {
+        name: getattr(setup, name)
+        for wanted in (bool, int)
+        for name in fields
+        if type(getattr(setup, name)) is wanted
+    }
 
 
 # -- forking from the page ------------------------------------------------------------------------
@@ -752,10 +766,13 @@ def _difference(run, fork, at: int, edit: str, value: object) -> str:
 
 
 def _text(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    page = resources.files(__package__).joinpath("player_page")
+    return page.joinpath(name).read_text(encoding="utf-8")
 
 
+@cache
 def _script() -> str:
-    """player.js without its indentation and its comment lines: a fifth smaller in every page."""
-    lines = (line.strip() for line in _text("player.js").splitlines())
-    return "\n".join(line for line in lines if line and not line.startswith("//"))
+    """The scripts as one closure, without indentation and comment lines: a fifth smaller."""
+    lines = [line.strip() for part in SCRIPTS for line in _text(part).splitlines()]
+    body = "\n".join(line for line in lines if line and not line.startswith("//"))
+    return f'(() => {{\n"use strict";\n{body}\n}})();'

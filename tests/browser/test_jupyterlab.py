@@ -93,7 +93,7 @@ def test_a_run_that_is_gone_is_said_in_a_sentence(notebook):
     dialog = page.get_by_role("dialog", name="Fork here")
     dialog.wait_for()
     page.keyboard.press("Enter")
-    dialog.get_by_text("This kernel no longer has that run. Run the cell again, then fork.").wait_for()
+    dialog.get_by_text("This kernel no longer has that run. Run the cell again").wait_for()
 
 
 def test_a_kernel_that_is_gone_is_said_in_a_sentence(notebook):

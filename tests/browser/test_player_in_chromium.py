@@ -135,6 +135,26 @@ def test_reset_goes_back_to_where_it_opened(open_run, run):
     assert press(page, "End", "r") == 21
 
 
+def test_the_keyboard_is_never_lost(open_run, run):
+    """Whatever is pressed with a button, the next key still reaches the player."""
+    page = open_run(run, at=9)
+    for name in ["Last", "First", "Step back", "Zoom out", "Zoom in", "Breakpoint here"]:
+        page.get_by_role("button", name=name, exact=True).press("Enter")
+        press(page, "Home")
+        assert press(page, "ArrowRight") == 1, name
+    page.get_by_text("Diagram as a table").press("Enter")
+    page.locator(".pk-player .records tr[aria-current] button").press("Enter")
+    press(page, "ArrowRight")
+    assert press(page, "ArrowRight") == 3
+    page.get_by_role("button", name="Remove breakpoint").press("Enter")
+    assert press(page, "ArrowRight") == 4
+    page.locator(".pk-player summary", has_text="Views").press("Enter")
+    page.get_by_label("Ring", exact=True).and_(page.get_by_role("checkbox")).press("Space")
+    press(page, "Escape")
+    assert press(page, "ArrowRight") == 5
+    assert not page.get_by_role("region", name="Ring").is_visible()
+
+
 def test_help_opens_keeps_the_focus_and_closes(open_run, run):
     """? opens the help, Tab stays inside it, Esc closes it and the player has the keyboard."""
     page = open_run(run)

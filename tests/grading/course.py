@@ -15,9 +15,8 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from unittest import mock
 
@@ -105,17 +104,13 @@ def jupyter_server(folder):
     ]  # fmt: skip
     own = {name: str(folder / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR")}
     own["PYTHONPATH"] = str(REPOSITORY)
-    server = subprocess.Popen(
-        command, cwd=folder, env=os.environ | own, stderr=subprocess.PIPE, text=True
-    )
-    said = []
+    with open(folder / "server.log", "w") as log:
+        server = subprocess.Popen(command, cwd=folder, env=os.environ | own, stderr=log)
     try:
-        for line in server.stderr:
-            said.append(line)
-            if "is running at" in line:
-                break
-        assert server.poll() is None, "".join(said)
-        threading.Thread(target=server.stderr.read, daemon=True).start()  # so it never blocks
+        while not _listens(port):
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(0.05)  # its end, or another look
+                raise AssertionError((folder / "server.log").read_text())
 
         def ask(path):
             request = urllib.request.Request(
@@ -128,6 +123,11 @@ def jupyter_server(folder):
     finally:
         server.terminate()
         server.wait(30)
+
+
+def _listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def build_release(api, lab):

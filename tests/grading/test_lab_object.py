@@ -101,6 +101,21 @@ def test_the_first_prediction_is_kept(lab):
     }  # fmt: skip
 
 
+def test_the_form_commits_like_a_call(lab, monkeypatch):
+    """In a live notebook a form asks; its button is the call, and says what to type."""
+    monkeypatch.setattr("popcorn_edu.grading.lab.in_notebook", lambda: True)
+    monkeypatch.setattr("popcorn_edu.grading.lab.show", lambda thing: None)
+    box, button, _ = lab.predict("p1").children
+    button.click()
+    assert lab.predictions == {}
+
+    box.value = "a"
+    button.click()
+
+    assert lab.predictions["p1"]["answer"] == "a"
+    assert button.disabled and box.disabled
+
+
 def test_a_choice_that_is_none_is_refused(lab):
     """A wrong letter commits nothing."""
     assert "'c' is not a choice" in str(lab.predict("p1", "c"))
