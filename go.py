@@ -4,7 +4,7 @@
 Needs Python 3.11 to 3.14 and nothing else. The first run makes an environment in .venv, from
 the hashes in requirements.lock.txt; every later run finds it complete and starts at once.
 
-    lab     open JupyterLab on the labs and print its address
+    lab     copy the labs to my-labs, open JupyterLab there and print its address
     test    run the whole test suite (more arguments go to pytest)
     run     run a program of the environment:  go.py run popcorn-edu list
     setup   only make the environment
@@ -254,9 +254,10 @@ def lock(environment, extra):
 
 def lab(environment, extra):
     environment.ensure()
-    folder = environment.root / "labs" / "student"
-    if not folder.is_dir():
-        raise Stop(f"The labs are not there: {folder} is missing. Is this the whole project?")
+    released = environment.root / "labs" / "student"
+    if not released.is_dir():
+        raise Stop(f"The labs are not there: {released} is missing. Is this the whole project?")
+    folder = copy_labs(released, environment.root / "my-labs")
     began = time.time()
     # Its own process, not become(): somebody has to wait for the address and say it.
     server = subprocess.Popen(
@@ -270,6 +271,18 @@ def lab(environment, extra):
         if address:
             say(f"\n  JupyterLab is running. Open\n\n      {address}\n\n  Ctrl-C here stops it.\n")
         return server.wait()
+
+
+def copy_labs(released, mine):
+    """Give every lab that is not there yet to the student. Work that was begun is never touched,
+    neither by us nor by an update of the project, which only changes the released labs."""
+    mine.mkdir(exist_ok=True)
+    for lab in sorted(path for path in released.iterdir() if path.is_dir()):
+        if not (mine / lab.name).exists():
+            beside = mine / f".{lab.name}.{os.getpid()}"
+            shutil.copytree(str(lab), str(beside))
+            beside.rename(mine / lab.name)
+    return mine
 
 
 def lab_options(folder, extra):

@@ -29,7 +29,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 LOCK = (ROOT / "requirements.lock.txt").read_text(encoding="utf-8")
 BINARY = {".png", ".jpg", ".gif", ".gz", ".zip", ".woff2", ".ico"}
-NOT_OURS = {".git", ".venv", "__pycache__", ".hypothesis", ".pytest_cache", ".ruff_cache"}
+NOT_OURS = {".git", ".venv", "my-labs", "__pycache__", ".hypothesis", ".pytest_cache", ".ruff_cache"}
 
 
 def project_files() -> list[Path]:
@@ -493,3 +493,18 @@ def test_every_text_is_utf8_with_unix_line_ends():
     """Checksums and golden transcripts are the same on every system."""
     dirty = [name for name, text in texts() if "\r" in text]
     assert dirty == []
+
+
+def test_a_student_gets_new_labs_and_keeps_begun_work(tmp_path):
+    """go.py lab copies a lab once: what a student wrote is never overwritten by an update."""
+    released, mine = tmp_path / "released", tmp_path / "mine"
+    (released / "lab00").mkdir(parents=True)
+    (released / "lab00" / "lab00.ipynb").write_text("as released", encoding="utf-8")
+    go.copy_labs(released, mine)
+    (mine / "lab00" / "lab00.ipynb").write_text("my work", encoding="utf-8")
+    (released / "lab05").mkdir()
+    (released / "lab05" / "lab05.ipynb").write_text("a new lab", encoding="utf-8")
+    go.copy_labs(released, mine)
+    assert (mine / "lab00" / "lab00.ipynb").read_text(encoding="utf-8") == "my work"
+    assert (mine / "lab05" / "lab05.ipynb").read_text(encoding="utf-8") == "a new lab"
+    assert sorted(path.name for path in mine.iterdir()) == ["lab00", "lab05"]

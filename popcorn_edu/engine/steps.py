@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import linecache
 import os
+import reprlib
 from collections.abc import Generator, Iterator
 from types import GeneratorType
 
@@ -33,6 +34,7 @@ from popcorn_edu.engine.trace import (
 
 
 PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+NOT_THEIRS = (PACKAGE, os.path.dirname(os.__file__) + os.sep, "<frozen ")  # the kit, the library
 
 
 class StoryError(PopcornError):
@@ -66,6 +68,10 @@ class Until:
     def __init__(self, kind: type[Event], *, within: int | None = None, **match) -> None:
         self.kind, self.within = kind, within
         self.fields, self.values = fields, _ = tuple(match), tuple(match.values())
+        if within is not None and (type(within) is not int or within < 0):
+            raise PopcornError(
+                f"Until wants within= as a whole number of nanoseconds, 0 or more, not {within!r}"
+            )
         if (kind, fields) not in _CHECKED:
             if not (isinstance(kind, type) and issubclass(kind, Event)):
                 raise PopcornError(f"Until wants a kind of event, such as SlotReady, not {kind!r}")
@@ -133,7 +139,7 @@ def place_of_error(error: BaseException) -> str:
     where, trace = "", error.__traceback__
     while trace:
         filename = trace.tb_frame.f_code.co_filename
-        if not filename.startswith(PACKAGE):
+        if not filename.startswith(NOT_THEIRS) and "site-packages" not in filename:
             where = place(filename, trace.tb_lineno)
         trace = trace.tb_next
     return where
@@ -141,25 +147,34 @@ def place_of_error(error: BaseException) -> str:
 
 def raised(who: str, error: BaseException, story: GeneratorType | None = None) -> StoryError:
     """A story's own exception, as one sentence with the learner's line."""
-    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    where = place_of_error(error) or (place_of_error(error.__cause__) if error.__cause__ else "")
+    return StoryError(f"{who}: {in_words(error)}{where or (place_of(story) if story else '')}")
+
+
+def in_words(error: BaseException) -> str:
+    """An exception as part of a sentence."""
+    text = " ".join(str(error).split())
     if isinstance(error, PopcornError):
-        what = str(error)
-    elif isinstance(error, KeyError):
-        what = f"KeyError: there is no entry {error}"
-    return StoryError(f"{who}: {what}{place_of_error(error) or (place_of(story) if story else '')}")
+        return text
+    if isinstance(error, KeyError):
+        return f"KeyError: there is no entry {text}"
+    if isinstance(error, TypeError) and "mappingproxy" in text:
+        return "a story never assigns to the world's tables; it yields an event"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def nonsense(who: str, step: object, story: GeneratorType) -> StoryError:
     """A story yielded something that is not a step."""
-    hint = ""
+    hint, what = "", reprlib.repr(step)
     if isinstance(step, GeneratorType):
+        what = f"the story {step.__name__}() as a whole"
         hint = "; to tell another story inside this one write 'yield from'"
     elif isinstance(step, type) and issubclass(step, (Event, Delay)):
-        hint = f"; {step.__name__} is a kind: write {step.__name__}(...)"
+        what, hint = step.__name__, f"; it is a kind: write {step.__name__}(...)"
     elif isinstance(step, int):
         hint = f"; to let time pass write Delay({step})"
     return StoryError(
-        f"{who} yielded {step!r}; a story yields an Event, Delay(ns), Until(Kind, ...) "
+        f"{who} yielded {what}; a story yields an Event, Delay(ns), Until(Kind, ...) "
         f"or Begin(who, story){hint}{place_of(story)}"
     )
 

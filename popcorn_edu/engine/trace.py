@@ -33,8 +33,8 @@ import io
 import json
 import os
 import sys
-import tempfile
 import zipfile
+import zlib
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import namedtuple
@@ -47,6 +47,7 @@ from typing import NamedTuple
 FILE_FORMAT = "popcorn_edu trace"
 FILE_VERSION = 1
 CHUNK_RECORDS = 8192  # how many records wait as tuples before they are packed into columns
+ACTORS_AT_MOST = 0x10000  # an actor's number has two bytes in a packed record
 
 
 class PopcornError(Exception):
@@ -91,7 +92,7 @@ class Event(tuple):
     def __init_subclass__(cls) -> None:
         # The fields become a tuple's named places, as in a namedtuple: the cheapest immutable
         # value Python has, and the hot loop builds several of them for each message.
-        cls.fields = tuple(cls.__dict__.get("__annotations__", ()))
+        cls.fields = tuple(cls.__annotations__)  # its own: a class does not inherit them
         plain = namedtuple(cls.__name__, cls.fields)
         cls.__new__ = plain.__new__
         for field in cls.fields:
@@ -161,7 +162,7 @@ class Coding:
 
     def __init__(self, kind: type[Event], index: int) -> None:
         self.kind, self.index, self.width = kind, index, len(kind.fields)
-        notes = kind.__dict__.get("__annotations__", {})
+        notes = kind.__annotations__
         self.back = [_decoder(kind, notes[field]) for field in kind.fields]
         self.tabled = [place for place, how in enumerate(self.back) if how is TABLED]
         self.plain = all(how is None for how in self.back)
@@ -204,6 +205,8 @@ class Trace:
         """The number of an actor, given on first sight."""
         number = self._actor_number.get(who)
         if number is None:
+            if len(self.actors) == ACTORS_AT_MOST:
+                raise PopcornError(f"a run has no room for more than {ACTORS_AT_MOST:,} actors")
             number = self._actor_number[who] = len(self.actors)
             self.actors.append(who)
         return number
@@ -239,17 +242,22 @@ class Trace:
         else:
             fields = self._integers(events)
         ends = [turn[0] for turn in self._turns[1:]] + [len(events)]
-        for (first, time, who, cause), end in zip(self._turns, ends, strict=True):
-            count = end - first
-            if count == 1:
-                self._times.append(time)
-                self._whos.append(who)
-                self._causes.append(cause)
-            else:
-                self._times.extend([time] * count)
-                self._whos.extend([who] * count)
-                self._causes.append(cause)
-                self._causes.extend([-1] * (count - 1))
+        try:
+            for (first, time, who, cause), end in zip(self._turns, ends, strict=True):
+                count = end - first
+                if count == 1:
+                    self._times.append(time)
+                    self._whos.append(who)
+                    self._causes.append(cause)
+                else:
+                    self._times.extend([time] * count)
+                    self._whos.extend([who] * count)
+                    self._causes.append(cause)
+                    self._causes.extend([-1] * (count - 1))
+        except (OverflowError, TypeError):
+            raise PopcornError(
+                f"{self.actors[who]} acts at {time} ns; a time is a whole number below 2**63"
+            ) from None
         self._kinds.extend(kinds)
         self._starts.extend(starts[:-1])
         self._fields.extend(fields)
@@ -297,9 +305,11 @@ class Trace:
         return row
 
     def _value(self, value: object) -> int:
-        key = (type(value).__name__, value)  # True, 1 and 1.0 are one key in a plain dict
+        key = repr(value)  # True and 1, or (True,) and (1,), would be one key in a plain dict
         index = self._value_index.get(key)
         if index is None:
+            if not _is_plain(value):
+                raise self._misfit()
             index = self._value_index[key] = len(self._values)
             self._values.append(value)
         return index
@@ -372,6 +382,8 @@ class Trace:
     def records(self, *kinds: type[Event], who: str | None = None, **match) -> Iterator[Record]:
         """The records of these kinds (all, if none) whose fields equal ``match``, in order."""
         for kind in kinds:
+            if not (isinstance(kind, type) and issubclass(kind, Event)):
+                raise PopcornError(f"expected a kind of event, such as SlotReady, not {kind!r}")
             check_fields(kind, match)
         for n in range(len(self)):
             if kinds and self.kind(n) not in kinds:
@@ -438,19 +450,7 @@ class Trace:
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, body in [("header.json", json.dumps(header, sort_keys=True)), *columns.items()]:
                 archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), body, 8)
-        path = Path(path)
-        try:
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        except OSError as problem:
-            raise PopcornError(f"cannot save to {path}: {problem.strerror}") from None
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(packed.getvalue())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-        return path
+        return write_whole(path, packed.getvalue())
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Trace:
@@ -480,12 +480,12 @@ class Trace:
             raise TraceFileError(f"there is no file {path}") from None
         except OSError as problem:
             raise TraceFileError(f"cannot read {path}: {problem.strerror or problem}") from None
-        except (zipfile.BadZipFile, EOFError) as problem:
+        except (zipfile.BadZipFile, EOFError, zlib.error) as problem:
             raise TraceFileError(
                 f"{path} is not a whole saved run ({problem}); it was cut short, damaged, "
                 "or is another kind of file"
             ) from None
-        except (KeyError, ValueError, TypeError, AttributeError):
+        except FOREIGN:
             raise TraceFileError(
                 f"{path} is not a saved run of popcorn_edu; expected a file written by run.save()"
             ) from None
@@ -503,12 +503,42 @@ class Trace:
         for who in header["actors"]:
             self.actor(who)
         for value in header["values"]:
-            self._value(_tuples(value))
-        if len({header["records"], len(self._times), len(self._whos), len(self._starts)}) != 1:
+            self._values.append(_tuples(value))
+        self._value_index = {repr(value): at for at, value in enumerate(self._values)}
+        columns = self._columns()
+        fields = columns.pop("fields")
+        if {len(column) for column in columns.values()} != {header["records"]}:
             raise ValueError
+        if header["records"]:
+            widths = [coding.width for coding in self._codings]
+            ends = map(int.__add__, self._starts, map(widths.__getitem__, self._kinds))
+            if max(ends) > len(fields) or max(self._whos) >= len(self.actors):
+                raise ValueError
 
 
 _ABSENT = object()
+
+# What reading a file that is a zip archive, but nobody's saved run, can end with.
+FOREIGN = (
+    KeyError, ValueError, TypeError, AttributeError, IndexError, OverflowError,
+    NotImplementedError, RuntimeError,
+)  # fmt: skip
+
+
+def write_whole(path: str | os.PathLike, content: bytes) -> Path:
+    """Write a file so that a crash half-way leaves the old one or none, never a half."""
+    try:
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, ValueError, TypeError) as problem:
+        why = getattr(problem, "strerror", None) or problem
+        raise PopcornError(f"cannot write {path}: {why}") from None
+    return path
 
 
 def _bytes(column: array) -> bytes:
@@ -538,6 +568,10 @@ def field_problem(event: Event) -> str:
                 return f"{name} must be a plain value (number, text, tuple of them), not {value!r}"
         elif not isinstance(value, int):
             return f"{name} must be a whole number, not {value!r}"
+        elif how is bool and value not in (0, 1):
+            return f"{name} must be True or False, not {value!r}"
+        elif how not in (None, bool) and value not in how.__members__.values():
+            return f"{name} must be one of {', '.join(how.__members__)}, not {value!r}"
         elif not -(2**63) <= value < 2**63:
             return f"{name} must fit in 64 bits, not {value}"
     return ""

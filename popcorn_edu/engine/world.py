@@ -17,7 +17,14 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
-from popcorn_edu.engine.trace import Event, PopcornError, SettingChanged, Trace, near_names
+from popcorn_edu.engine.trace import (
+    Event,
+    PopcornError,
+    SettingChanged,
+    Trace,
+    field_problem,
+    near_names,
+)
 
 CHECKPOINT_RECORDS = 512  # a jump folds half of this on average: about 0.3 ms
 CHECKPOINTS_AT_MOST = 400
@@ -25,6 +32,10 @@ CHECKPOINTS_AT_MOST = 400
 
 class WorldError(PopcornError):
     """An event that is not possible in the state it meets, or a table misused."""
+
+
+class NoSuchTable(WorldError, AttributeError):
+    """A misspelt part or table; an AttributeError too, because Python itself asks for names."""
 
 
 class Part:
@@ -114,7 +125,7 @@ class World:
     __hash__ = None
 
     def __getattr__(self, name: str):
-        raise WorldError(
+        raise NoSuchTable(
             f"the world has no part {name!r}; {near_names(name, self.__dict__.get('parts', ()))}"
         )
 
@@ -146,7 +157,10 @@ class Lens:
         return Lens(self._world, kernel)
 
     def __getattr__(self, name: str) -> PartLens:
-        return PartLens(name, getattr(self._world, name), self._kernel)
+        parts = self.__dict__["_world"].parts
+        if name not in parts:
+            raise NoSuchTable(f"the world has no part {name!r}; {near_names(name, parts)}")
+        return PartLens(name, parts[name], self._kernel)
 
     def __setattr__(self, name: str, value: object) -> None:
         if name not in ("_world", "_kernel"):
@@ -162,13 +176,12 @@ class PartLens:
 
     def __getattr__(self, name: str):
         part_name, part, kernel = self._seen
+        if name == "setup":
+            return part.setup
         if name not in part.tables:
-            found = getattr(part, name, None)
-            if found is None:
-                raise WorldError(
-                    f"world.{part_name} has no table {name!r}; {near_names(name, part.tables)}"
-                )
-            return found
+            raise NoSuchTable(
+                f"world.{part_name} has no table {name!r}; {near_names(name, part.tables)}"
+            )
         table = getattr(part, name)
         if name in part.private and kernel is not None:
             return OwnRows(f"world.{part_name}.{name}", table, kernel)
@@ -185,7 +198,7 @@ class OwnRows(Mapping):
         self._name, self._table, self._kernel = name, table, kernel
 
     def _own(self, key: object) -> bool:
-        return (key[0] if isinstance(key, tuple) else key) == self._kernel
+        return (key[0] if isinstance(key, tuple) and key else key) == self._kernel
 
     def _check(self, key: object) -> None:
         if not self._own(key):
@@ -334,6 +347,11 @@ class Edit:
     def __post_init__(self) -> None:
         if type(self.delay) is not int or self.delay < 0:
             raise PopcornError(f"delay={self.delay!r}: expected whole nanoseconds, 0 or more")
+        if self.say is not None:
+            if not isinstance(self.say, Event):
+                raise PopcornError(f"say={self.say!r}: expected an event, such as IpiArrived(...)")
+            if problem := field_problem(self.say):
+                raise PopcornError(f"say={self.say!r}: {problem}")
 
     def count(self) -> int:
         return bool(self.drop) + bool(self.delay) + (self.say is not None) + len(self.settings)

@@ -154,7 +154,8 @@ def out_of_order(code: list[dict]) -> Iterator[str]:
     if [count for count, _ in counts] != list(range(1, len(counts) + 1)):
         yield "The cells were not run once each from top to bottom: Restart and Run All, then save."
     skipped = [
-        str(n) for n, cell in enumerate(code, 1)
+        str(n)
+        for n, cell in enumerate(code, 1)
         if not cell["count"] and cell["source"].strip() and n < counts[-1][1]
     ]
     if skipped:

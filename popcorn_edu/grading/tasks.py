@@ -132,10 +132,12 @@ class Report(Table):
 
     def __init__(self, task: Task, rows: Iterable[Row]) -> None:
         self.task, self.outcome = task, tuple(rows)
-        note = "" if at_grading() or task.public_points() == task.points else (
-            f"{number(task.points - task.public_points())} more points are decided by hidden "
-            "checks when the lab is graded: the same rules on other runs."
-        )
+        note, hidden = "", task.points - task.public_points()
+        if hidden and not at_grading():
+            note = (
+                f"{number(hidden)} more points are decided by hidden checks when the lab is "
+                "graded: the same rules on other runs."
+            )
         super().__init__(
             f"{task.id}: {task.title}: {number(self.points)} of {number(task.points)} points",
             ["ok", "points", "check", "what we saw"],
@@ -203,8 +205,8 @@ def _judged(check: Check, work: object, variant: Variant, hidden: bool) -> Row:
         finding = {"tag": getattr(outcome, "tag", ""), "seq": getattr(outcome, "seq", None)}
         outcome = Miss(str(outcome), **finding, run=work if hasattr(work, "trace") else None)
     earned = check.points * min(max(outcome.share, 0.0), 1.0)
-    return Row(check.name, check.points, earned, outcome.sentence, outcome.tag, check.hidden,
-               outcome.seq, outcome.run)
+    row = Row(check.name, check.points, earned, outcome.sentence, outcome.tag, check.hidden)
+    return row._replace(seq=outcome.seq, run=outcome.run)
 
 
 def _failed(check: Check, problem: Exception) -> Row:

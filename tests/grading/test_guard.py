@@ -55,7 +55,7 @@ def test_an_exception_names_the_students_own_line():
 
         return json.loads(names)
 
-    with pytest.raises(StudentCodeError, match=r"careless stopped with JSONDecodeError: .*return j"):
+    with pytest.raises(StudentCodeError, match=r"stopped with JSONDecodeError: .*return json"):
         call(careless, "{")
 
 

@@ -131,7 +131,10 @@ def test_a_scene_is_run_once(lab):
 
 def test_everybody_has_the_practice_variant_unless_named(monkeypatch):
     """A student id makes a variant; while grading the submission's id takes its place."""
+    monkeypatch.delenv("NBGRADER_EXECUTION", raising=False)
     monkeypatch.setenv("POPCORN_STUDENT", "ada")
+    assert open_lab("tiny", student="bob").variant.seed == "bob"
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
     assert open_lab("tiny").variant.seed == "practice"
     assert open_lab("tiny", student="bob").variant.seed == "ada"
     assert open_lab("tiny", variant="7").variant.seed == "7"

@@ -56,9 +56,7 @@ def test_a_score_is_a_plain_rounded_float(capsys):
 def test_a_function_is_asked_once_for_all_checks():
     """What costs a run is done once."""
     asked = []
-    made = report(
-        lambda a, v: None, lambda a, v: None, ask=lambda a, v: asked.append(a), answer=7
-    )
+    made = report(lambda a, v: None, lambda a, v: None, ask=lambda a, v: asked.append(a), answer=7)
 
     assert asked == [7] and made.points == 2.0
 

@@ -313,7 +313,7 @@ class Player {
     this.slider = make("input", { type: "range", min: 0, max: story.count, step: 1, "aria-label": "Records applied", oninput: () => { this.pause(); this.go(Number(this.slider.value)); } });
     this.ticks = make("div", { class: "ticks", "aria-hidden": "true" });
     this.recordInput = make("input", {
-      type: "number", id: "record", min: story.first, max: story.first + story.count - 1,
+      type: "number", id: "record", "aria-label": "record", min: story.first, max: story.first + story.count - 1,
       onchange: () => { const wanted = parseInt(this.recordInput.value, 10); if (Number.isFinite(wanted)) { this.pause(); this.go(wanted - story.first + 1); } },
     });
     this.timeText = make("span", { class: "clock" });

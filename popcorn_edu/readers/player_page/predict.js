@@ -55,8 +55,9 @@ class Predictions {
     const right = gate.answer === null ? null : sameAnswer(chosen, gate.answer);
     const choice = { at: story.first + gate.at, question: gate.question, chosen, answer: gate.answer, right };
     this.choices.push(choice);
-    const verdict = right === null ? "" : right ? "✓ That is what happened. " : `✗ It was: ${gate.answer}. `;
-    this.list.append(make("li", {}, make("b", {}, gate.question), ` You said: ${chosen}. `,
+    const said = (value) => gate.options.find(([option]) => option === value)?.[1] ?? value;
+    const verdict = right === null ? "" : right ? "✓ That is what happened. " : `✗ It was: ${said(gate.answer)}. `;
+    this.list.append(make("li", {}, make("b", {}, gate.question), ` You said: ${said(chosen)}. `,
       make("span", { class: right === false ? "wrong" : "right" }, verdict),
       `Record ${grouped(choice.at)}: ${sentenceCase(story.sentence(gate.at))}. `,
       make("span", { class: "because" }, gate.why || story.kindOf(gate.at).why)));

@@ -29,6 +29,7 @@ widget = {"model_id": "0", "version_major": 2, "version_minor": 0}
 both = {"text/html": page, "application/vnd.jupyter.widget-view+json": widget}
 display(both, raw=True)
 
+
 # %% answer="t2"
 def double(number):
     """Twice the number."""
@@ -36,17 +37,21 @@ def double(number):
     return number + number
     ### END SOLUTION
 
+
 # %% grade="t2"
 lab.grade("t2", double).score()
+
 
 # %% answer="t3"
 def count(world, ticks):
     """Tick 0, 1, 2, ... that many times."""
     from tiny import Ticked
+
     ### BEGIN SOLUTION
     for number in range(ticks):
         yield Ticked(number)
     ### END SOLUTION
+
 
 # %% grade="t3"
 lab.grade("t3", count).score()
@@ -71,4 +76,3 @@ raw = 2
 
 # %% grade="t5"
 raw  # noqa: B018
-
