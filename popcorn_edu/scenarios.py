@@ -16,13 +16,13 @@ import inspect
 import random
 from collections.abc import Callable
 
-from popcorn_edu.engine.sim import Sim, finish
-from popcorn_edu.engine.steps import Delay
+from popcorn_edu.engine.sim import RECORD_LIMIT, Sim, finish
+from popcorn_edu.engine.steps import Delay, StoryError, as_story, place_of_function
 from popcorn_edu.engine.trace import PopcornError, Trace, near_names
 from popcorn_edu.engine.world import Edit, Run, World
 from popcorn_edu.model import messaging
 from popcorn_edu.model.machine import Machine
-from popcorn_edu.model.messaging import KERNELS_AT_MOST, Messaging, Setup
+from popcorn_edu.model.messaging import Messaging, Setup
 from popcorn_edu.model.rings import AllRegistered, MessageType, Priority, Rings
 
 RECORD_LIMIT_FOR_LEARNERS = 200_000  # a learner's run that grows beyond this is stopped
@@ -43,10 +43,11 @@ def ping(
     look_again: bool = True,
 ) -> Run:
     """Two kernels: kernel 1 sends PING, kernel 0's callback answers PONG, ``rounds`` times."""
-    tell_send, answer = send or messaging.send, _answer(send)
+    count(rounds, "rounds", 0)
+    tell_send = _told(send, "send") or messaging.send
     setup = make_setup(
         machine, 2, cpus, look_again=look_again,
-        handlers={MessageType.PING: answer, MessageType.PONG: _noted},
+        handlers={MessageType.PING: _answer(tell_send), MessageType.PONG: _noted},
     )  # fmt: skip
     gaps = _gaps("ping", seed, 1, rounds, 20_000)
     jobs = {1: (send_some, 1, 0, gaps, [Priority.NORMAL] * rounds, tell_send, MessageType.PING)}
@@ -79,7 +80,7 @@ def fan_in(
         machine, kernels, cpus, slots=slots, budget=budget, look_again=look_again,
         full_rule=full_rule, handlers={MessageType.TEST: _noted},
     )  # fmt: skip
-    tell_send = send or messaging.send
+    tell_send = _told(send, "send") or messaging.send
     jobs = {
         me: (
             send_some, me, 0, _gaps("fan_in", seed, me, messages, gap_ns),
@@ -95,7 +96,8 @@ def lost_wakeup(*, look_again: bool = False, seed: int = 0, **options) -> Run:
     message is left behind; this scenario's seed 0 is one of them."""
     seeds = LOST_WAKEUP_SEEDS
     options = LOST_WAKEUP_OPTIONS | options
-    return fan_in(look_again=look_again, seed=seeds[seed % len(seeds)], **options)
+    seed = seeds[whole(seed, "seed") % len(seeds)]
+    return fan_in(look_again=look_again, seed=seed, **options)
 
 
 def two_full_rings(
@@ -113,11 +115,11 @@ def two_full_rings(
     """Two kernels with small rings ask each other, and each answers from its callback. A callback
     that meets a full ring spins inside the softirq, where nobody empties its own ring."""
     count(messages, "messages", 0)
+    tell_send = _told(send, "send") or messaging.send
     setup = make_setup(
         machine, 2, cpus, slots=slots, look_again=look_again,
-        handlers={MessageType.PING: _answer(send), MessageType.PONG: _noted},
+        handlers={MessageType.PING: _answer(tell_send), MessageType.PONG: _noted},
     )  # fmt: skip
-    tell_send = send or messaging.send
     jobs = {
         me: (
             send_some, me, 1 - me, _gaps("two_full_rings", seed, me, messages, 50),
@@ -195,18 +197,23 @@ def run(name: str, **arguments) -> Run:
 def load(path) -> Run:
     """Read back a run that was written by ``run.save(path)``."""
     trace = Trace.load(path)
-    about = trace.meta.get("setup")
-    if not about:
-        raise PopcornError(f"{path}: this run does not say what it was built from")
-    about = dict(about)
-    handlers = {MessageType[name]: None for name in about.pop("handlers")}
-    machine = Machine.load(about.pop("machine"))
-    setup = Setup(machine=machine, cpus=tuple(about.pop("cpus")), handlers=handlers, **about)
-    name, arguments = trace.meta["scenario"], trace.meta.get("arguments")
+    try:
+        about = dict(trace.meta["setup"])
+        name, arguments = trace.meta["scenario"], trace.meta["arguments"]
+        handlers = {MessageType[name]: None for name in about.pop("handlers")}
+        machine = Machine.load(about.pop("machine"))
+        setup = Setup(machine=machine, cpus=tuple(about.pop("cpus")), handlers=handlers, **about)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise PopcornError(f"{path}: this run does not say what it was built from") from None
 
-    def replay(edit: Edit) -> Run:
+    def replay(edits: tuple[Edit, ...]) -> Run:
         again = run(name, **arguments)
-        return again._replay(edit)
+        if again.trace.digest() != trace.digest():
+            raise PopcornError(
+                f"{path} was written by another version of popcorn_edu, which played this scenario "
+                "differently: it can be read, but not forked"
+            )
+        return again._replay(edits)
 
     return Run(trace, lambda: new_world(setup), replay if arguments is not None else None)
 
@@ -226,9 +233,8 @@ def join_after(world, me, ns):
     yield from messaging.join(world, me)
 
 
-def _answer(send):
+def _answer(tell_send):
     def answer(world, me, message):
-        tell_send = send or messaging.send
         yield from tell_send(
             world, me, message.sender, MessageType.PONG, Priority.NORMAL, message.payload
         )
@@ -258,6 +264,32 @@ def _priorities(messages: int, high_every: int) -> list[Priority]:
     ]
 
 
+def _told(story: object, name: str) -> Callable | None:
+    """A learner's story, which must be a function with a ``yield`` in it; None if there is none."""
+    if story is None:
+        return None
+    if not callable(story):
+        raise PopcornError(f"{name}={story!r}: expected a function that tells a story")
+
+    def told(world, me, *rest):
+        try:
+            made = story(world, me, *rest)
+        except TypeError as error:
+            if error.__traceback__.tb_next is None:  # the call itself: other arguments expected
+                raise StoryError(f"kernel {me}: {error}{place_of_function(story)}") from error
+            raise
+        return as_story(made, f"kernel {me}", story)
+
+    return told
+
+
+def whole(value: object, name: str) -> int:
+    """Refuse what is not a whole number."""
+    if type(value) is not int:
+        raise PopcornError(f"{name}={value!r}: expected a whole number")
+    return value
+
+
 def count(value: object, name: str, low: int, high: int | None = None) -> int:
     """Refuse what is not a whole number in the range."""
     if type(value) is not int or value < low or (high is not None and value > high):
@@ -278,10 +310,10 @@ def make_setup(machine: str | Machine, kernels: int, cpus=None, **choices) -> Se
         )
     if cpus is None:
         cpus = machine.spread(kernels)
-    elif len(cpus) != kernels:
-        raise PopcornError(f"cpus={tuple(cpus)!r}: expected {kernels} CPUs, one for each kernel")
-    machine.check_cpus(cpus)
-    return Setup(machine=machine, cpus=tuple(cpus), **choices)
+    cpus = machine.check_cpus(cpus)
+    if len(cpus) != kernels:
+        raise PopcornError(f"cpus={cpus!r}: expected {kernels} CPUs, one for each kernel")
+    return Setup(machine=machine, cpus=cpus, **choices)
 
 
 def new_world(setup: Setup) -> World:
@@ -290,7 +322,11 @@ def new_world(setup: Setup) -> World:
 
 def _play(name, arguments, setup, jobs, receive, send, schedule_seed, registered=True) -> Run:
     """Put the cast on the stage and let it run; the same again for a fork."""
-    learner = receive or send
+    whole(arguments["seed"], "seed")
+    if schedule_seed is not None:
+        whole(schedule_seed, "schedule_seed")
+    learner = send is not None or receive is not None
+    receive = _told(receive, "receive") or messaging.receive
     meta = {
         "scenario": name,
         "arguments": _plain(arguments, name),
@@ -306,19 +342,19 @@ def _play(name, arguments, setup, jobs, receive, send, schedule_seed, registered
         },
     }
 
-    def play(edit: Edit | None = None) -> Run:
+    def play(edits: tuple[Edit, ...] = ()) -> Run:
         sim = Sim(
             new_world(setup),
-            meta,
+            meta | {"arguments": None} if edits else meta,  # a saved fork cannot be played again
             schedule_seed=schedule_seed,
-            careful=learner is not None,
-            record_limit=RECORD_LIMIT_FOR_LEARNERS if learner else 20_000_000,
-            edit=edit,
+            careful=learner,
+            record_limit=RECORD_LIMIT_FOR_LEARNERS if learner else RECORD_LIMIT,
+            edits=edits,
         )
         if registered:
             sim.begin("machine", everybody_registered, len(setup.cpus))
         for me in setup.kernels:
-            mine = receive if receive and me == 0 else messaging.receive
+            mine = receive if me == 0 else messaging.receive
             if registered:  # else joining begins them
                 sim.begin(f"kernel {me} isr", messaging.isr, me, kernel=me)
                 sim.begin(f"kernel {me} softirq", messaging.softirq, me, mine, kernel=me)

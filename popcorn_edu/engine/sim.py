@@ -17,24 +17,29 @@ modelled (model default: a Delay is well under a microsecond).
 
 from __future__ import annotations
 
+import dis
 import gc
 import random
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import cache
 from heapq import heappop, heappush
 from operator import itemgetter
 
 import simpy
 
 from popcorn_edu.engine.steps import (
+    PACKAGE,
     Begin,
     Delay,
     StoryError,
     Until,
     as_story,
+    in_words,
     nonsense,
     place_of,
+    place_of_error,
     raised,
 )
 from popcorn_edu.engine.trace import (
@@ -50,7 +55,8 @@ from popcorn_edu.engine.trace import (
 )
 from popcorn_edu.engine.world import Edit, Run, World
 
-LIMIT_STEPS = 100_000  # steps at one time, or delays in which nothing is said: a runaway
+LIMIT_STEPS = 100_000  # steps at one time, or steps in which nothing is said: a runaway
+ALIVE_LIMIT = 10_000  # stories at work at the same time
 RECORD_LIMIT = 20_000_000
 LINES_LIMIT = 1_000_000  # lines a watched story may execute between two yields
 
@@ -85,7 +91,7 @@ class Sim:
                     every value is checked when it is said, and endless loops without a yield
                     are stopped. On for stories that a learner wrote.
     record_limit    more records than this stop the run with an error that names the actor
-    edit            a fork's one edit
+    edits           what makes this run a fork of another, in order
     """
 
     def __init__(
@@ -96,15 +102,16 @@ class Sim:
         schedule_seed: int | None = None,
         careful: bool = False,
         record_limit: int = RECORD_LIMIT,
-        edit: Edit | None = None,
+        edits: Sequence[Edit] = (),
     ) -> None:
-        self.world, self.trace, self.careful, self.edit = world, Trace(meta), careful, edit
-        self._forked = edit is not None
+        self.world, self.trace, self.careful = world, Trace(meta), careful
+        self.edits, self._forked = tuple(edits), bool(edits)
+        self._edits_left = list(edits)
         self.now = 0
         self.scheduled = 0  # how many events went through SimPy's queue
         self._env = simpy.Environment()
         self._shuffle = None if schedule_seed is None else random.Random(f"schedule {schedule_seed}")
-        self._actors: list[Actor] = []
+        self._begun = 0
         self._alive: dict[int, Actor] = {}
         self._ready: list[tuple[int, int, Actor]] = []  # woken at this very time: (order, number)
         self._waiting: dict[type[Event], dict[tuple, tuple]] = {}
@@ -122,10 +129,15 @@ class Sim:
         self._start(who, as_story(made, who, tell), -1)
 
     def _start(self, who: str, story: Generator, cause: int) -> None:
-        actor = Actor(who, len(self._actors), self.trace.actor(who), story, cause)
+        if len(self._alive) == ALIVE_LIMIT:
+            raise StoryError(
+                f"{ALIVE_LIMIT:,} stories are at work at {self.now:,} ns, and {who} begins as one "
+                "more: a story that begins others without end"
+            )
+        actor = Actor(who, self._begun, self.trace.actor(who), story, cause)
+        self._begun += 1
         actor.turn = self._turn_of(actor)
         actor.wake = Wake(self._env, lambda event: self._act(actor))
-        self._actors.append(actor)
         self._alive[actor.number] = actor
         self._schedule(actor, self.now)
 
@@ -167,12 +179,13 @@ class Sim:
         """One event of SimPy's queue, and all that its actor wakes at the same time, per step."""
         env, step, ready, trace = self._env, self._env.step, self._ready, self.trace
         events = trace._events
-        said = silent = 0
+        said = silent = still = moment = 0
         while True:
-            try:
-                step()
-            except simpy.core.EmptySchedule:
-                return
+            if not ready:
+                try:
+                    step()
+                except simpy.core.EmptySchedule:
+                    return
             while ready:
                 if env.peek() == env.now:  # somebody else is due now too: one queue decides
                     for order, _, actor in ready:
@@ -184,9 +197,19 @@ class Sim:
                 actor = heappop(ready)[2]
                 self._last = actor
                 actor.turn(self.now, actor.value)
+                if self.now != moment:
+                    moment, still = self.now, 0
+                still += 1
+                if still > LIMIT_STEPS or len(events) >= CHUNK_RECORDS:
+                    break
             yield
+            if self.now != moment:
+                moment, still = self.now, 0
+            still += 1
+            if still > LIMIT_STEPS:
+                self._runaway(self._last)
             if len(events) >= CHUNK_RECORDS:
-                trace.pack()
+                self._pack()
                 said = -1
             if len(events) != said:
                 said, silent = len(events), 0
@@ -222,23 +245,30 @@ class Sim:
 
         def turn(now: int, value: Record | None) -> None:
             fresh, cause, horizon = True, actor.cause, peek()
-            actor.value, editing, rounds = None, self.edit is not None, 0
+            actor.value, editing = None, bool(self._edits_left)
+            step, rounds, began, length = None, 0, now, -1
             try:
-                step = send(value) if actor.held is None else actor.held
+                if actor.held is not None:
+                    step, actor.held = actor.held, None
+                elif editing and self._holds_up(actor, now):
+                    actor.value = value
+                    return
+                else:
+                    step = send(value)
                 while True:
                     kind = type(step)
                     apply = known(kind)
                     if apply is not None:
                         if fresh:
                             fresh = False
-                            if rounds > LIMIT_STEPS:
-                                rounds = 0
                             begin_turn((len(events), now, stamp, cause))
-                        if editing and len(trace) == self.edit.at:
+                        while editing and len(trace) >= self._edits_left[0].at:
                             step = self._edited(actor, step, now)
                             if step is None:
+                                actor.cause = cause
                                 return
-                            kind, editing = type(step), False
+                            horizon = now
+                            kind, editing = type(step), bool(self._edits_left)
                             apply = known(kind)
                         say(step)
                         apply(step)
@@ -261,6 +291,9 @@ class Sim:
                         # Nobody else can act before this delay is over: no need to queue it.
                         self.now = now = due
                         fresh = True
+                        if editing and self._holds_up(actor, now):
+                            actor.cause = cause
+                            return
                     elif kind is Until:
                         actor.cause = cause
                         self._wait(actor, step, now)
@@ -274,16 +307,19 @@ class Sim:
                         self._learn(actor, step, kind)
                         continue
                     rounds += 1
-                    if rounds > LIMIT_STEPS and not fresh:
-                        self._runaway(actor)
+                    if rounds == LIMIT_STEPS:  # a long turn: does it get anywhere?
+                        if now == began or len(trace) == length:
+                            self._runaway(actor)
+                        self._pack()
+                        rounds, began, length, fresh = 0, now, len(trace), True
                     step = send(None)
             except StopIteration:
                 del self._alive[actor.number]
             except Exception as error:
                 problem = self._problem(actor, error)
-                if not self._forked:
+                if not self._forked or len(trace) > self._record_limit:
                     raise problem from error
-                self._stop(actor, problem, now)
+                self._stop(actor, problem, now, step)
 
         return turn
 
@@ -302,10 +338,14 @@ class Sim:
                 raise
             except Exception as error:
                 raise raised(actor.who, error, actor.story) from error
+            except OutOfLines as stop:
+                raise StoryError(f"{actor.who} {stop}{place_of_error(stop)}") from None
             finally:
                 sys.settrace(tracing)
             if isinstance(step, Event) and (problem := field_problem(step)):
-                raise StoryError(f"{actor.who}: {problem}{place_of(actor.story)}")
+                where = place_of(actor.story)
+                actor.story.close()
+                raise StoryError(f"{actor.who}: {problem}{where}")
             return step
 
         return send
@@ -358,7 +398,7 @@ class Sim:
 
     def _edited(self, actor: Actor, step: Event, now: int) -> Event | None:
         """A fork's one edit, made just before the record ``edit.at``."""
-        edit, self.edit = self.edit, None
+        edit = self._edits_left.pop(0)
         if edit.delay:
             first = self.trace._turns[-1][0]
             if first == len(self.trace._events):  # a turn that was begun and says nothing now
@@ -374,14 +414,37 @@ class Sim:
         if edit.settings:
             ((name, value),) = edit.settings
             extra = SettingChanged(name, repr(value))
-        self.trace._turns.insert(-1, (len(self.trace._events), now, self.trace.actor("fork"), -1))
-        first, time, stamp, cause = self.trace._turns.pop()
+        if problem := self._refusal(extra):
+            extra = StoryStopped("fork", f"{extra!r} is not possible here: {problem}")
+        turns, here = self.trace._turns, len(self.trace._events)
+        first, _, stamp, cause = turns[-1]
+        if first == here:  # the actor's own turn has no record yet: it comes after this one
+            turns.pop()
+        turns.append((here, now, self.trace.actor("fork"), -1))
         self.trace._events.append(extra)
-        self.trace._turns.append((len(self.trace._events), time, stamp, cause))
+        turns.append((here + 1, now, stamp, cause if first == here else -1))
+        self.world.dispatch.setdefault(type(extra), _nothing)
         self.world.apply(extra)
         if type(extra) in self._waiting:
             self._wake(extra, now, "fork")
         return step
+
+    def _holds_up(self, actor: Actor, now: int) -> bool:
+        """Is this the turn in which a fork holds this actor up, before it looks at anything?"""
+        edit = self._edits_left[0]
+        if not edit.delay or (len(self.trace), now, actor.who) != (edit.at, edit.time, edit.who):
+            return False
+        self._edits_left.pop(0)
+        self._schedule(actor, now + edit.delay)
+        return True
+
+    def _refusal(self, event: Event) -> str:
+        """Why the world cannot take this event now, in words; empty if it can."""
+        try:
+            self.world.copy().apply(event)
+        except Exception as error:
+            return in_words(error)
+        return ""
 
     def _problem(self, actor: Actor, error: Exception) -> StoryError:
         """Why this story cannot go on: it raised, or it said what the world refuses."""
@@ -389,21 +452,35 @@ class Sim:
             return error
         if actor.story.gi_frame is None:
             return raised(actor.who, error, actor.story)
-        what = str(error) if isinstance(error, PopcornError) else f"{type(error).__name__}: {error}"
         return StoryError(
-            f"record {len(self.trace) - 1}, {actor.who}: {what}{place_of(actor.story)}"
+            f"record {len(self.trace) - 1}, {actor.who}: {in_words(error)}{place_of(actor.story)}"
         )
 
-    def _stop(self, actor: Actor, problem: StoryError, now: int) -> None:
+    def _stop(self, actor: Actor, problem: StoryError, now: int, step: object) -> None:
         """In a fork a story that breaks ends alone, and the trace says so."""
         del self._alive[actor.number]
+        events, turns = self.trace._events, self.trace._turns
+        if actor.story.gi_frame is not None and events and events[-1] is step:
+            events.pop()  # the world refused it, so it did not happen
+        while turns and turns[-1][0] == len(events):
+            turns.pop()
         self.world.dispatch.setdefault(StoryStopped, _nothing)
         self.trace.append(now, actor.who, None, StoryStopped(actor.who, str(problem)))
 
+    def _pack(self) -> None:
+        self.trace.pack()
+        if len(self.trace) > self._record_limit:
+            raise StoryError(
+                f"the run has more than {self._record_limit:,} records at {self.now:,} ns and does "
+                f"not end; {self._last.who} acted last{place_of(self._last.story)}"
+            )
+
     def _runaway(self, actor: Actor) -> None:
+        where = place_of(actor.story)
+        actor.story.close()
         raise StoryError(
             f"{actor.who} took {LIMIT_STEPS:,} steps up to {self.now:,} ns without letting time pass "
-            f"or without saying anything: an endless loop{place_of(actor.story)}"
+            f"or without saying anything: an endless loop{where}"
         )
 
 
@@ -427,20 +504,35 @@ class LineWatch:
         self.lines = 0
 
     def call(self, frame, event, argument):
-        return None if "popcorn_edu" in frame.f_code.co_filename else self.line
+        if frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        frame.f_trace_opcodes = jumps_onto_itself(frame.f_code)
+        return self.line
 
     def line(self, frame, event, argument):
         self.lines += 1
         if self.lines > LINES_LIMIT:
-            sys.settrace(None)
-            raise StoryError(
-                f"ran {LINES_LIMIT:,} lines without a yield: an endless loop"
-            )
+            raise OutOfLines(f"ran {LINES_LIMIT:,} lines without a yield: an endless loop")
         return self.line
 
 
-def finish(sim: Sim, start: Callable[[], World], replay: Callable[[Edit], Run] | None = None) -> Run:
+class OutOfLines(BaseException):
+    """Not an Exception: a learner's ``except Exception`` must not swallow it."""
+
+
+@cache
+def jumps_onto_itself(code) -> bool:
+    """Is there a ``while True: pass`` on one line? Python 3.11 counts no lines in it."""
+    return sys.version_info < (3, 12) and any(
+        step.opcode in dis.hasjrel and step.argval == step.offset
+        for step in dis.get_instructions(code)
+    )
+
+
+def finish(
+    sim: Sim, start: Callable[[], World], replay: Callable[[tuple[Edit, ...]], Run] | None = None
+) -> Run:
     """Run a Sim to its end and hand over the Run."""
     trace = sim.run()
     trace.pack()
-    return Run(trace, start, replay, sim.waiting())
+    return Run(trace, start, replay, sim.waiting(), sim.edits)

@@ -103,13 +103,11 @@ def as_story(made: object, who: str, maker: object = None) -> GeneratorType:
     """Refuse what is not a story, saying what a function must do to be one."""
     if isinstance(made, GeneratorType):
         return made
-    name = getattr(maker, "__name__", "the story")
-    where = place(maker.__code__.co_filename, maker.__code__.co_firstlineno) if hasattr(
-        maker, "__code__"
-    ) else ""
+    name, what = getattr(maker, "__name__", ""), reprlib.repr(made)
+    what = f"{name}() returned {what} instead of telling a story" if name else f"{what} is no story"
     raise StoryError(
-        f"{who}: {name}() returned {made!r} instead of telling a story; a story is a function "
-        f"that yields its steps (there must be a 'yield' in it){where}"
+        f"{who}: {what}; a story is a function that yields its steps (there must be a 'yield' in "
+        f"it){place_of_function(maker)}"
     )
 
 
@@ -126,6 +124,12 @@ def place(filename: str, line: int) -> str:
     cell = "ipykernel" in filename or filename.startswith("<ipython")
     where = f"line {line} of your cell" if cell else f"{filename.replace(chr(92), '/').split('/')[-1]}:{line}"
     return f", at {where}" + (f": {text}" if text else "")
+
+
+def place_of_function(function: object) -> str:
+    """Where a function begins."""
+    code = getattr(function, "__code__", None)
+    return place(code.co_filename, code.co_firstlineno) if code else ""
 
 
 def place_of(story: GeneratorType) -> str:
@@ -147,6 +151,8 @@ def place_of_error(error: BaseException) -> str:
 
 def raised(who: str, error: BaseException, story: GeneratorType | None = None) -> StoryError:
     """A story's own exception, as one sentence with the learner's line."""
+    if isinstance(error, StoryError):
+        return error
     where = place_of_error(error) or (place_of_error(error.__cause__) if error.__cause__ else "")
     return StoryError(f"{who}: {in_words(error)}{where or (place_of(story) if story else '')}")
 

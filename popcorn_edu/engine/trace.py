@@ -103,6 +103,9 @@ class Event(tuple):
     def _asdict(self) -> dict:
         return dict(zip(self.fields, self, strict=True))
 
+    def __getnewargs__(self) -> tuple:  # for copy and pickle
+        return tuple(self)
+
     def __str__(self) -> str:
         return self.says.format_map(self._asdict())
 

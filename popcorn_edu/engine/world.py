@@ -232,8 +232,8 @@ class OwnRows(Mapping):
 class Run:
     """A finished run: its trace, and the world after any number of its records.
 
-    ``start()`` makes the world before the first record. ``replay(edit)`` (given by whoever
-    made the run) plays it again from the same seed with one edit, which is how a fork is made.
+    ``start()`` makes the world before the first record. ``replay(edits)`` (given by whoever
+    made the run) plays it again from the same seed with edits, which is how a fork is made.
     ``waiting`` lists the actors that still waited when nothing more could happen.
     """
 
@@ -241,10 +241,12 @@ class Run:
         self,
         trace: Trace,
         start: Callable[[], World],
-        replay: Callable[[Edit], Run] | None = None,
+        replay: Callable[[tuple[Edit, ...]], Run] | None = None,
         waiting: tuple = (),
+        edits: tuple[Edit, ...] = (),
     ) -> None:
         self.trace, self.start, self._replay, self.waiting = trace, start, replay, waiting
+        self.edits = edits  # what makes this run a fork of another, in order
         self._checkpoints: list[World] = []
 
     def __len__(self) -> int:
@@ -309,14 +311,19 @@ class Run:
             raise PopcornError("this run cannot be forked: it does not say how it was made")
         if not isinstance(n, int) or not 0 <= n < len(self.trace):
             raise PopcornError(f"fork({n!r}): expected a record number from 0 to {len(self) - 1}")
-        edit = Edit(n, drop, delay, say, tuple(settings.items()))
+        _, time, who, _, _ = self.trace[n]
+        edit = Edit(n, drop, delay, say, tuple(settings.items()), time, who)
         if edit.count() != 1:
             raise PopcornError(
                 "a fork makes exactly one edit: drop=True, delay=NS, say=EVENT, or one setting "
                 f"(this one makes {edit.count()})"
             )
         change_setup(self.setup, settings)  # refuses a misspelt setting before anything runs
-        return self._replay(edit)
+        for name in settings:
+            if name in getattr(self.setup, "FIXED", ()):
+                raise PopcornError(f"{name} is laid out at the start; it cannot change in a fork")
+        earlier = tuple(e for e in self.edits if e.at < n or (e.at == n and e.delay))
+        return self._replay((*earlier, edit))
 
     def save(self, path):
         """Write the run to a file; ``popcorn_edu.load(path)`` reads it back."""
@@ -343,6 +350,8 @@ class Edit:
     delay: int = 0
     say: Event | None = None
     settings: tuple = ()
+    time: int = 0  # of record ``at``, and its actor: whom a delay holds up
+    who: str = ""
 
     def __post_init__(self) -> None:
         if type(self.delay) is not int or self.delay < 0:

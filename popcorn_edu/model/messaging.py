@@ -256,6 +256,8 @@ class Setup:
     handlers    message type -> story, called as ``handler(world, me, message)`` in the softirq
     """
 
+    FIXED = ("machine", "cpus", "slots", "handlers")  # laid out when the kernels start
+
     machine: Machine
     cpus: tuple[int, ...]
     slots: int = RING_SLOTS
@@ -400,8 +402,8 @@ class Messaging(Part):
         self.on_the_wire[where] = self.on_the_wire.get(where, 0) + 1
 
     def ipi_arrived(self, event: IpiArrived) -> None:
-        self.ipi_pending[event.kernel] = 1
         self.on_the_wire[event.kernel, event.src] -= 1
+        self.ipi_pending[event.kernel] = 1
 
     def interrupt_taken(self, event: InterruptTaken) -> None:
         self.ipi_pending[event.kernel] = 0
@@ -545,8 +547,8 @@ def softirq(world, me: int, receive: Callable) -> Generator:
 
 def receive(world, me: int) -> Generator:
     """Poll until the ring is empty, ask for interrupts again, look again, run the callbacks."""
-    setup = world.setup
     while True:
+        setup = world.setup
         read = yield from poll(world, me, setup.budget)
         if read == setup.budget:
             yield BudgetSpent(me, read)
@@ -554,7 +556,7 @@ def receive(world, me: int) -> Generator:
         yield setup.costs.poll_exit[me]
         yield setup.costs.look(me)
         yield InterruptsEnabled(me)
-        if not (setup.look_again and (yield from look_again(world, me))):
+        if not (world.setup.look_again and (yield from look_again(world, me))):
             break
         yield InterruptsDisabled(me)
     yield from deliver(world, me)

@@ -551,7 +551,7 @@ def _whole_numbers(axis) -> None:
 
     axis.formatter = NumeralTickFormatter(format="0,0")
     axis.ticker.min_interval = 1
-    axis.ticker.desired_num_ticks = 5
+    axis.ticker.desired_num_ticks = 4
 
 
 def _hover(plot, renderers, *tooltips) -> None:
@@ -779,6 +779,11 @@ def library_html() -> str:
     code = resources.files("bokeh").joinpath("server/static/js/bokeh.min.js").read_bytes()
     packed = base64.b64encode(zlib.compress(code, 9)).decode()
     return f'<script type="text/plain" class="pk-bokeh" data-version="{bokeh.__version__}">{packed}</script>'
+
+
+def library_only() -> str:
+    """A block without a chart: it brings BokehJS to a page whose other blocks leave it out."""
+    return f'<section class="pk-charts">{library_html()}<script type="application/json">[]</script><script>{_script()}</script></section>'
 
 
 def _text(name: str) -> str:

@@ -1,0 +1,623 @@
+"""The panel: change what a run is made of, run it again, keep both, compare them.
+
+    >>> panel("fan_in", kernels=8, look_again=False)                         # doctest: +SKIP
+
+Stepping through a run needs no Python (player.py); making another one does, and that is all the
+panel is for. It is a layer of ipywidgets over ``scenarios.run``: every setting is an argument of
+the scenario, every button a line of Python that the panel shows. So nothing depends on the
+panel: copy the line, and a cell of your own makes the same run.
+
+Words
+    kept     a run that the panel still has; the newest few are kept
+    A, B     the two kept runs that are compared; the player shows one of them
+    control  the widget for one argument of the scenario
+
+A press of Run should be answered within two seconds, so the panel caps how many messages it
+lets a run have, and says so when it does. The line of Python has no cap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from html import escape
+from importlib import resources
+from typing import NamedTuple
+
+import ipywidgets
+from traitlets import TraitError
+
+from popcorn_edu import scenarios
+from popcorn_edu.engine.trace import PopcornError, near_names
+from popcorn_edu.engine.world import Run
+from popcorn_edu.model.machine import Machine
+from popcorn_edu.model.messaging import FULL_RULES, KERNELS_AT_MOST
+from popcorn_edu.readers import checks, figures, player
+
+MESSAGES_AT_MOST = 2_000  # of all senders together: about 17,000 records, made and shown in 1 s
+RUNS_KEPT = 8
+NUMBER_AT_MOST = 2**31 - 1
+NOBODY = ""  # what the list for B has chosen when only A is looked at
+
+
+# -- controls: one for each argument of a scenario -------------------------------------------------
+
+
+class Control(NamedTuple):
+    """How one argument of a scenario is set: its label, what it means, and its widget."""
+
+    label: str
+    meaning: str
+    make: Callable[..., ipywidgets.DOMWidget]
+
+
+def _number(low: int, high: int, step: int = 1) -> Callable:
+    def make(**options):
+        return ipywidgets.BoundedIntText(min=low, max=high, step=step, **options)
+
+    return make
+
+
+def _choice(options: Callable[[], tuple]) -> Callable:
+    return lambda **rest: ipywidgets.Dropdown(options=options(), **rest)
+
+
+def _optional(**options):
+    return ipywidgets.Text(placeholder="none", **options)
+
+
+def _check(**options):
+    return ipywidgets.Checkbox(indent=False, **options)
+
+
+CONTROLS = {
+    "machine": Control(
+        "machine", "The real machine whose distances between CPUs the run uses.",
+        _choice(Machine.names),
+    ),
+    "kernels": Control(
+        "kernels", "How many kernels, each on a CPU of its own. Kernel 0 receives, the others send.",
+        _number(2, KERNELS_AT_MOST),
+    ),
+    "messages": Control(
+        "messages each", "How many messages each sender sends.", _number(0, MESSAGES_AT_MOST),
+    ),
+    "rounds": Control("rounds", "How many questions and answers.", _number(0, MESSAGES_AT_MOST)),
+    "gap_ns": Control(
+        "mean gap (ns)",
+        "The load: how long a sender thinks between two messages, on average. Less is more load.",
+        _number(0, 1_000_000, 100),
+    ),
+    "high_every": Control(
+        "HIGH every", "Every how many messages one has priority HIGH; 0 means none has.",
+        _number(0, MESSAGES_AT_MOST),
+    ),
+    "slots": Control("ring slots", "How many messages fit in a ring. Popcorn has 64.",
+                     _number(1, 4_096)),
+    "budget": Control(
+        "poll budget", "How many messages a poll reads before it starts over. Popcorn has 128.",
+        _number(1, 4_096),
+    ),
+    "full_rule": Control(
+        "full means",
+        "When a sender must wait: own slot: its slot is not free. whole ring, as coded in "
+        "Popcorn: more tickets are out than there are slots.",
+        _choice(lambda: FULL_RULES),
+    ),
+    "seed": Control("seed", "Who sends when. The same seed gives the same run.",
+                    _number(0, NUMBER_AT_MOST)),
+    "schedule_seed": Control(
+        "schedule seed",
+        "Shuffles what happens at the same time. Empty: the fixed order of actors.", _optional,
+    ),
+    "look_again": Control(
+        "look again after re-enabling interrupts",
+        "The receiver's second look into its ring. Popcorn's first version has none and can "
+        "leave a message behind.", _check,
+    ),
+}  # fmt: skip
+
+
+def panel(scenario: str = "fan_in", **defaults) -> Panel:
+    """A box of controls for a scenario; keywords are its arguments and set the controls.
+
+    Arguments without a control (``receive=my_receive``, ``cpus=...``) are passed on as they are.
+    ``panel.run`` is the run in the player, ``panel.runs`` are all that are kept, and
+    ``panel.python`` is the line that makes the next one.
+    """
+    return Panel(scenario, defaults)
+
+
+# -- a kept run -----------------------------------------------------------------------------------
+
+
+class Kept:
+    """A run with how it was made; what the panel says of it is worked out once."""
+
+    def __init__(self, name: str, run: Run, settings: dict, made: str, line: str) -> None:
+        self.name, self.run, self.settings, self.made, self.line = name, run, settings, made, line
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}: {self.made}"
+
+    @cached_property
+    def findings(self) -> list[checks.Finding]:
+        return checks.all(self.run)
+
+    @cached_property
+    def summary(self) -> dict:
+        return figures.summary(self.run)
+
+
+# -- the panel ------------------------------------------------------------------------------------
+
+
+class Panel(ipywidgets.VBox):
+    """The controls, the runs that are kept, and their comparison. Made by ``panel()``."""
+
+    def __init__(self, scenario: str, defaults: dict) -> None:
+        known = scenarios.options(scenario)
+        for name in defaults:
+            if name not in known:
+                raise PopcornError(
+                    f"scenario {scenario} has no option {name!r}; {near_names(name, known)}"
+                )
+        self.scenario, self._known = scenario, known
+        self.kept: list[Kept] = []
+        self._count, self._quiet = 0, False
+        start = known | defaults
+        self.controls = {
+            name: _control(name, start[name]) for name in CONTROLS if name in known
+        }
+        self._passed_on = {name: defaults[name] for name in defaults if name not in self.controls}
+        super().__init__()
+        self._build()
+        self.add_class("pk-panel")
+        for control in self.controls.values():
+            control.observe(lambda change: self._show_line(), "value")
+        self._show_line()
+        self._refresh()
+
+    # what Python reads
+
+    @property
+    def run(self) -> Run:
+        """The run that the player shows."""
+        if self._shown() is None:
+            raise PopcornError(f"this panel has no run yet: press Run, or write {self.python}")
+        return self._shown().run
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs that are kept, the newest last."""
+        return [kept.run for kept in self.kept]
+
+    @property
+    def python(self) -> str:
+        """The line of Python that makes the run which these settings describe."""
+        try:
+            return self._line(self.settings())
+        except PopcornError:
+            return f"run = pk.scenarios.{self.scenario}()"
+
+    def settings(self) -> dict:
+        """The scenario's arguments as the controls have them."""
+        return {name: _value(name, control) for name, control in self.controls.items()}
+
+    def _line(self, settings: dict) -> str:
+        given = {
+            name: value
+            for name, value in settings.items()
+            if name == "seed" or value != self._known[name]
+        } | self._passed_on
+        inside = ", ".join(f"{name}={_source(value)}" for name, value in given.items())
+        return f"run = pk.scenarios.{self.scenario}({inside})"
+
+    # how it is built
+
+    def _build(self) -> None:
+        button = ipywidgets.Button
+        self.run_button = button(
+            description="Run", button_style="primary",
+            tooltip="Run the scenario with these settings and keep the run",
+        )  # fmt: skip
+        self.line = ipywidgets.HTML()
+        self.message = ipywidgets.HTML()
+        self.choose_a = _dropdown("A", "The first of the two runs that are compared")
+        self.choose_b = _dropdown("B", "The second of the two runs that are compared")
+        self.shown = ipywidgets.ToggleButtons(
+            options=["A", "B"], description="player shows", tooltips=["Step through run A",
+            "Step through run B"], tooltip="Which of the two runs the player below shows",
+        )  # fmt: skip
+        self.differ, self.table = ipywidgets.HTML(), ipywidgets.HTML()
+        self.findings = ipywidgets.VBox()
+        self.charts, self.player, self._page = (ipywidgets.Output() for _ in range(3))
+        self.fork_at = ipywidgets.BoundedIntText(
+            description="fork at record", min=0, max=0,
+            tooltip="The number of the record at which the fork makes its one edit",
+        )  # fmt: skip
+        self.fork_edit = _dropdown("what if", "The fork's one edit")
+        self.fork_value = ipywidgets.BoundedIntText(
+            description="by", min=1, max=1_000_000_000, value=1_000, disabled=True,
+            tooltip="By how many nanoseconds, or the setting's new value",
+        )  # fmt: skip
+        self.fork_button = button(
+            description="Fork",
+            tooltip="Replay up to that record, make the edit, go on, and keep the fork as a run",
+        )  # fmt: skip
+        self.fork_says = ipywidgets.HTML()
+        self._results = ipywidgets.VBox(
+            [
+                self._row(self.choose_a, self.choose_b, self.shown), self.differ,
+                self._row(self.table, self.findings), self.charts, self.player,
+                _html("<h4>Fork: what if one thing had gone differently?</h4>"),
+                self._row(self.fork_at, self.fork_edit, self.fork_value, self.fork_button),
+                self.fork_says,
+            ]
+        )  # fmt: skip
+        self.findings.add_class("pk-findings")
+        grid = ipywidgets.Box(list(self.controls.values()))
+        grid.add_class("pk-controls")
+        self.children = [
+            self._page, _html(f"<style>{_text('panel.css')}</style>"),
+            _html(f"<h3>{escape(self.scenario)}: change it, run it, compare</h3>"),
+            grid, self._meanings(),
+            self._row(self.run_button, self.line), self.message, self._results,
+        ]  # fmt: skip
+        self.message.add_class("pk-message")
+        self.differ.add_class("pk-differ")
+        self.line.add_class("pk-line")
+        self._page.add_class("pk-page")
+        self.run_button.on_click(lambda _: self._attempt(self._make))
+        self.fork_button.on_click(lambda _: self._attempt(self._fork))
+        for chooser in (self.choose_a, self.choose_b):
+            chooser.observe(lambda change: self._refresh(), "value")
+        self.shown.observe(lambda change: self._show_player(), "value")
+        for part in (self.fork_at, self.fork_edit):
+            part.observe(lambda change: self._show_fork(), "value")
+
+    def _row(self, *children) -> ipywidgets.Box:
+        row = ipywidgets.HBox(children)
+        row.add_class("pk-row")
+        return row
+
+    def _meanings(self) -> ipywidgets.HTML:
+        rows = "".join(
+            f"<dt>{escape(CONTROLS[name].label)}</dt><dd>{escape(CONTROLS[name].meaning)} "
+            f"<code>{name}=</code></dd>"
+            for name in self.controls
+        )
+        return _html(f"<details><summary>What the settings mean</summary><dl>{rows}</dl></details>")
+
+    def _repr_mimebundle_(self, **options):
+        """Beside the widget: a sentence for where no kernel is (a saved page, a preview)."""
+        bundle = super()._repr_mimebundle_(**options)
+        text = f"A panel, which needs a running kernel: run this cell. The same in Python: {self.python}"
+        return bundle | {"text/plain": text}
+
+    # what the buttons do
+
+    def _attempt(self, act: Callable[[], None]) -> None:
+        """Do it; a mistake is answered with its sentence, in the panel."""
+        self._say("Running …")
+        try:
+            act()
+        except PopcornError as mistake:
+            self._say(str(mistake), "wrong")
+
+    def _say(self, text: str, tone: str = "") -> None:
+        # One live region for good: a screen reader follows what changes inside it.
+        self.message.value = f'<div role="status" class="{tone}">{escape(text)}</div>'
+
+    def _make(self) -> None:
+        """Run the scenario with the settings, and keep the run."""
+        capped = self._cap()
+        settings = self.settings()
+        run = scenarios.run(self.scenario, **settings, **self._passed_on)
+        changed = [
+            f"{name}={_source(value)}"
+            for name, value in settings.items()
+            if value != self._known[name] or name == "seed"
+        ]
+        self._keep(run, settings, ", ".join(changed), self._line(settings))
+        kept = self.kept[-1]
+        self._say(f"{capped}{kept.name} is kept: {len(run.trace):,} records.", "capped" * bool(capped))
+
+    def _cap(self) -> str:
+        """Hold the number of messages to what can be shown at once; say so if it was more."""
+        control = self.controls.get("messages") or self.controls.get("rounds")
+        if control is None:
+            return ""
+        senders = max(1, self.controls["kernels"].value - 1) if "kernels" in self.controls else 2
+        most = MESSAGES_AT_MOST // senders
+        if control.value <= most:
+            return ""
+        wanted, control.value = control.value, most
+        return (
+            f"{wanted:,} messages from each of {senders} senders are more than the {MESSAGES_AT_MOST:,} "
+            f"that the panel shows at once, so each sends {most:,}. A line of Python has no such limit. "
+        )
+
+    def _fork(self) -> None:
+        """Replay the run in the player up to a record, make one edit, keep what comes of it."""
+        origin = self._shown()
+        if origin is None:
+            raise PopcornError("There is nothing to fork yet: press Run first.")
+        at, (edit, value) = self.fork_at.value, self._edit()
+        run = origin.run.fork(at, **{edit: value})
+        call = f".fork({at}, {edit}={_source(value)})"
+        self._keep(run, origin.settings | {"fork": call[1:]}, f"{origin.name}{call}", origin.line + call)
+        self._say(f"{self.kept[-1].name} is kept: {len(run.trace):,} records, the first {at:,} the same.")
+
+    def _keep(self, run: Run, settings: dict, made: str, line: str) -> None:
+        """The newest run becomes B, the one that was newest before becomes A."""
+        self._count += 1
+        self.kept.append(Kept(f"run {self._count}", run, settings, made, line))
+        del self.kept[:-RUNS_KEPT]
+        a, b = self.kept[-2:] if len(self.kept) > 1 else (self.kept[0], NOBODY)
+        options = [(kept.label, kept) for kept in self.kept]
+        self._quiet = True
+        self.choose_a.options, self.choose_a.value = options, a
+        self.choose_b.options, self.choose_b.value = [("none", NOBODY), *options], b
+        self.shown.value = "A" if b is NOBODY else "B"
+        self._quiet = False
+        self._refresh()
+
+    # what is shown
+
+    def _pair(self) -> dict[str, Kept]:
+        """A and B, or A alone."""
+        a, b = self.choose_a.value, self.choose_b.value
+        if a is None:
+            return {}
+        return {"A": a} if b in (a, NOBODY) else {"A": a, "B": b}
+
+    def _shown(self) -> Kept | None:
+        pair = self._pair()
+        return pair.get(self.shown.value) or pair.get("A")
+
+    def _refresh(self) -> None:
+        if self._quiet:
+            return
+        pair = self._pair()
+        self._results.layout.display = "" if pair else "none"
+        if not pair:
+            self._say("Press Run to make the first run.")
+            return
+        self.differ.value, self.table.value = _difference(pair), _comparison(pair)
+        self._show_findings(pair)
+        self._show_player()
+        runs = {name: kept.run for name, kept in pair.items()}
+        charts = figures.show(*runs.values(), names=tuple(runs))
+        if not self._page.outputs:
+            self._page.outputs = _output(f"{figures.library_only()}<script>{_text('panel.js')}</script>")
+        _show_in(self.charts, charts.html(library=False, place=self.model_id), repr(charts))
+
+    def _show_line(self) -> None:
+        try:
+            line = self._line(self.settings())
+        except PopcornError as mistake:
+            line = f"# {mistake}"
+        self.line.value = (
+            f'<span>The same in Python:</span> <code tabindex="0">{escape(line)}</code>'
+        )
+
+    def _show_findings(self, pair: dict[str, Kept]) -> None:
+        """Each broken rule as a sentence, with a button that opens the player there."""
+        old, rows = self.findings.children, []
+        for name, kept in pair.items():
+            for finding in kept.findings:
+                rule = finding.check.replace("_", " ")
+                show = ipywidgets.Button(
+                    description=f"{name}: show record {finding.seq}",
+                    tooltip=f"Open the player at record {finding.seq} of run {name}",
+                )
+                show.on_click(lambda _, name=name, at=finding.seq: self.show_record(name, at))
+                says = _html(f"<b>{escape(rule)}</b> does not hold: {escape(finding.sentence)}")
+                says.add_class("pk-finding")
+                rows.append(self._row(show, says))
+            if not kept.findings:
+                rows.append(_html(f"{name}: all {len(checks.ALL)} rules hold."))
+        self.findings.children = rows
+        for row in old:
+            _close(row)
+
+    def show_record(self, name: str, at: int) -> None:
+        """Open the player at a record of run A or B."""
+        self._quiet, self.shown.value = True, name
+        self._quiet = False
+        self._show_player(at)
+        self.fork_at.value = at
+        self._say(f"The player below shows run {name} at record {at}.")
+
+    def _show_player(self, at: int | None = None) -> None:
+        kept = self._shown()
+        if self._quiet or kept is None:
+            return
+        name = next(name for name, shown in self._pair().items() if shown is kept)
+        title = f"{name}, {kept.name}: {self.scenario} with {kept.made}"
+        shown = player.play(kept.run, at=at, title=title)
+        _show_in(self.player, shown.html(), repr(shown))
+        self._offer_forks(kept)
+
+    def _offer_forks(self, kept: Kept) -> None:
+        setup = kept.run.setup
+        other = next(rule for rule in FULL_RULES if rule != setup.full_rule)
+        options = [
+            ("this record never happens", ("drop", True)),
+            ("its actor is held up (ns)", ("delay", None)),
+            (f"look_again is {not setup.look_again} from here on", ("look_again", not setup.look_again)),
+            ("the poll budget is, from here on", ("budget", None)),
+            (f"full means {other} from here on", ("full_rule", other)),
+        ]
+        chosen = self.fork_edit.index or 0
+        self._quiet = True
+        self.fork_edit.options, self.fork_edit.index = options, chosen
+        self.fork_at.max = max(0, len(kept.run.trace) - 1)
+        self._quiet = False
+        self._show_fork()
+
+    def _edit(self) -> tuple[str, object]:
+        edit, value = self.fork_edit.value
+        return edit, self.fork_value.value if value is None else value
+
+    def _show_fork(self) -> None:
+        kept = self._shown()
+        if self._quiet or kept is None or not len(kept.run.trace):
+            return
+        self.fork_value.disabled = self.fork_edit.value[1] is not None
+        record = kept.run.trace[self.fork_at.value]
+        self.fork_says.value = (
+            f"Record {record.seq} of {kept.name}, {record.time:,} ns, {escape(record.who)}: "
+            f"{escape(str(record.event))}."
+        )
+
+
+# -- the comparison, as a table -------------------------------------------------------------------
+
+ROWS = (  # what a row is called, which measure it shows
+    ("messages sent", "sent"),
+    ("messages delivered", "delivered"),
+    ("IPIs sent", "ipis"),
+    ("interrupts taken", "interrupts"),
+    ("IPIs per message", "ipis_per_message"),
+    ("latency, half within (ns)", "p50_ns"),
+    ("latency, 99 % within (ns)", "p99_ns"),
+    ("slots in use at most", "in_use_at_most"),
+    ("tickets held at most", "held_at_most"),
+    ("records", "records"),
+    ("simulated time (ns)", "end_ns"),
+)
+
+
+def _comparison(pair: dict[str, Kept]) -> str:
+    """A column for each run, and one for what changed from A to B."""
+    values = [kept.summary for kept in pair.values()]
+    head = "".join(
+        f'<th scope="col">{name}<small>{escape(kept.label)}</small></th>'
+        for name, kept in pair.items()
+    )
+    if len(pair) == 2:
+        head += '<th scope="col">from A to B</th>'
+    body = "".join(
+        f'<tr><th scope="row">{label}</th>'
+        + "".join(f"<td>{figures.show_value(value[key])}</td>" for value in values)
+        + (f"<td>{_change(*(value[key] for value in values))}</td>" if len(pair) == 2 else "")
+        + "</tr>"
+        for label, key in ROWS
+    )
+    broken = [len(kept.findings) for kept in pair.values()]
+    cells = "".join(
+        f'<td class="{"wrong" if count else "right"}">{count or "none"}</td>' for count in broken
+    )
+    if len(pair) == 2:
+        cells += f"<td>{_change(*broken)}</td>"
+    body += f'<tr><th scope="row">rules broken</th>{cells}</tr>'
+    return (
+        f'<div class="pk-compare"><table><thead><tr><td></td>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _difference(pair: dict[str, Kept]) -> str:
+    if len(pair) == 1:
+        return "Change a setting and run again: the two runs then stand side by side."
+    a, b = (kept.settings for kept in pair.values())
+    differ = [
+        f"{name} ({_source(a[name])} → {_source(b[name])})"
+        if name in a and name in b
+        else f"{name if name != 'fork' else 'a fork'}"
+        for name in {**a, **b}
+        if a.get(name) != b.get(name)
+    ]
+    if not differ:
+        return "A and B have the same settings, so they are the same run, record for record."
+    return f"B differs from A in {escape(', '.join(differ))}."
+
+
+def _change(a, b) -> str:
+    if a is None or b is None:
+        return ""
+    if a == b:
+        return "same"
+    change = f"{b - a:+,.2f}" if isinstance(b - a, float) else f"{b - a:+,}"
+    return change.replace("-", "−")
+
+
+# -- widgets --------------------------------------------------------------------------------------
+
+
+def _control(name: str, value: object) -> ipywidgets.DOMWidget:
+    """The widget for an argument, set to its value; a value that it cannot hold is refused."""
+    label, meaning, make = CONTROLS[name]
+    tooltip = f"{meaning} ({name}=)"
+    widget = make(description=label, tooltip=tooltip)
+    if name == "machine" and isinstance(value, Machine):
+        widget.options = [*((known, known) for known in widget.options), (value.name, value)]
+    if isinstance(widget, ipywidgets.Text):
+        value = "" if value is None else str(value)
+    expected = "another value"
+    try:
+        if isinstance(widget, ipywidgets.BoundedIntText):
+            expected = f"a whole number from {widget.min} to {widget.max}"
+            if type(value) is not int or not widget.min <= value <= widget.max:
+                raise TraitError
+        elif isinstance(widget, ipywidgets.Checkbox):
+            expected = "True or False"
+        widget.value = value
+    except TraitError:
+        if isinstance(widget, ipywidgets.Dropdown):
+            raise PopcornError(f"{name}={value!r}: {near_names(value, widget.options)}") from None
+        raise PopcornError(f"{name}={value!r}: expected {expected}") from None
+    return widget
+
+
+def _value(name: str, widget: ipywidgets.DOMWidget) -> object:
+    if not isinstance(widget, ipywidgets.Text):
+        return widget.value
+    text = widget.value.strip()
+    if text in ("", "None"):
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise PopcornError(f"{name}={text!r}: expected a whole number, or nothing") from None
+
+
+def _source(value: object) -> str:
+    """A value as it is written in Python; a story or a machine of one's own by its name."""
+    if isinstance(value, Machine):
+        return "machine"
+    return getattr(value, "__name__", None) or repr(value)
+
+
+def _dropdown(description: str, tooltip: str) -> ipywidgets.Dropdown:
+    return ipywidgets.Dropdown(description=description, tooltip=tooltip)
+
+
+def _html(value: str) -> ipywidgets.HTML:
+    return ipywidgets.HTML(value)
+
+
+def _output(html: str, text: str = "") -> tuple[dict]:
+    data = {"text/html": html, "text/plain": text}
+    return ({"output_type": "display_data", "data": data, "metadata": {}},)
+
+
+def _show_in(output: ipywidgets.Output, html: str, text: str) -> None:
+    """Show this and nothing else; scripts run here, which they would not in an HTML widget."""
+    output.outputs = _output(html, text)
+
+
+def _close(widget: ipywidgets.DOMWidget) -> None:
+    """Close a widget with all that belongs to it, so that neither side keeps it in memory."""
+    for child in getattr(widget, "children", ()):
+        _close(child)
+    for part in (getattr(widget, "style", None), widget.layout, widget):
+        if part is not None:
+            part.close()
+
+
+def _text(name: str) -> str:
+    return resources.files(__package__).joinpath("panel_page", name).read_text(encoding="utf-8")
