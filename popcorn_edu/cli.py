@@ -1,22 +1,23 @@
 """popcorn-edu: run scenarios in a terminal, step through them, keep them, show and export them.
 
 Every command is a few lines over the same functions that a notebook calls. A mistake of the
-user's is one sentence on stderr and exit code 2; nothing is written half.
+user's is one sentence on stderr and exit code 2; no file is written half.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
+import difflib
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from popcorn_edu import __version__, datasets, scenarios
-from popcorn_edu.engine.trace import PopcornError, near_names
+from popcorn_edu import __version__, scenarios
+from popcorn_edu.engine.trace import PopcornError, near_names, write_whole
 from popcorn_edu.engine.world import Run
 from popcorn_edu.model.machine import Machine
 from popcorn_edu.readers import checks, export
@@ -38,19 +39,27 @@ class Parser(argparse.ArgumentParser):
     """argparse that answers a misspelt word with the near ones, on one line."""
 
     def error(self, message: str):
-        words = [word for word in sys.argv[1:] if f"{word!r}" in message or word in message]
-        choices = set(self.vocabulary())
-        hint = f"; {near_names(words[0], choices)}" if words else ""
-        raise PopcornError(f"{self.prog}: {message.split(' (choose')[0]}{hint}")
+        message, _, choices = message.partition(" (choose from ")
+        hint = f"{self.prog} --help tells more"
+        if choices:
+            wrong = message.rpartition("invalid choice: ")[2].strip("'")
+            hint = near_names(wrong, re.findall(r"[\w-]+", choices))
+        elif message.startswith("unrecognized arguments: --"):
+            wrong = message.split()[2].partition("=")[0]
+            message = f"there is no option {wrong} here"
+            near = difflib.get_close_matches(wrong, self.options())
+            if near and wrong not in near:  # else it is an option of another command
+                hint = f"did you mean {' or '.join(near)}?"
+        raise PopcornError(f"{self.prog}: {message}; {hint}")
 
-    def vocabulary(self):
-        """Every word this parser and its commands know."""
+    def options(self) -> set[str]:
+        """Every option that this parser and its commands know."""
+        known = set()
         for action in self._actions:
-            yield from action.option_strings
+            known |= {option for option in action.option_strings if option.startswith("--")}
             if isinstance(action.choices, dict):
-                for name, command in action.choices.items():
-                    yield name
-                    yield from command.vocabulary()
+                known = known.union(*(command.options() for command in action.choices.values()))
+        return known
 
 
 # -- list -----------------------------------------------------------------------------------------
@@ -69,8 +78,8 @@ def list_command(args: argparse.Namespace) -> int:
     for name, check in checks.ALL.items():
         print(f"  {name:<30}{first_sentence(check)}")
     print("\nlabs")
-    for name in lab_names():
-        print(f"  {name}")
+    for name, title in labs().items():
+        print(f"  {name:<18}{title}")
     return 0
 
 
@@ -78,10 +87,13 @@ def first_sentence(function: Callable) -> str:
     return " ".join((function.__doc__ or "").replace("``", "").split()).split(". ")[0].rstrip(".")
 
 
-def lab_names() -> list[str]:
-    """The labs in this checkout; an installed package has none."""
-    student = datasets.root().parent / "labs" / "student"
-    return sorted(path.name for path in student.glob("lab*")) or ["(in the project's folder)"]
+def labs() -> dict[str, str]:
+    """The labs, with their titles. Their notebooks are in the project's folder, under labs/."""
+    from popcorn_edu import grading  # late: a terminal that runs a scenario needs no lab
+    from popcorn_edu.grading.lab import lab_module
+
+    names = sorted(path.stem for path in Path(grading.__file__).parent.glob("lab[0-9][0-9].py"))
+    return {name: lab_module(name).TITLE for name in names}
 
 
 # -- run ------------------------------------------------------------------------------------------
@@ -91,7 +103,7 @@ def run_command(args: argparse.Namespace) -> int:
     run = scenarios.run(args.scenario, **chosen(args))
     if args.save:
         run.save(args.save)
-    if args.step:
+    if args.step and sys.stdin.isatty():
         step_through(run)
     else:
         show_records(run, args.limit)
@@ -102,6 +114,7 @@ def run_command(args: argparse.Namespace) -> int:
 
 def chosen(args: argparse.Namespace) -> dict:
     """The scenario's options as given: --seed 3, or --set cpus=0,6,12."""
+    known = [name for name in scenarios.options(args.scenario) if name not in STORIES]
     options = {
         name.removeprefix("option_"): value
         for name, value in vars(args).items()
@@ -112,13 +125,18 @@ def chosen(args: argparse.Namespace) -> dict:
         if not equals:
             raise PopcornError(f"--set {setting}: expected NAME=VALUE, as in --set slots=8")
         options[name.strip().replace("-", "_")] = plain_value(text.strip())
+    for name in options:
+        if name not in known:
+            raise PopcornError(
+                f"scenario {args.scenario} has no option {name!r}; {near_names(name, known)}"
+            )
     return options
 
 
 def plain_value(text: str) -> object:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
 
 
@@ -140,10 +158,7 @@ def report(run: Run) -> int:
 
 
 def step_through(run: Run) -> None:
-    """One record at a time, forwards and back, on a terminal; all of them where there is none."""
-    if not sys.stdin.isatty():
-        show_records(run, None)
-        return
+    """One record at a time, forwards and back, with what each changes in the world."""
     print(STEP_HELP)
     n = 0
     while True:
@@ -155,6 +170,7 @@ def step_through(run: Run) -> None:
         try:
             answer = input(f"{n}/{len(run)} > ").strip().lower()
         except EOFError:
+            print()
             return
         if answer in ("q", "quit"):
             return
@@ -206,7 +222,7 @@ def show_command(args: argparse.Namespace) -> int:
     if not Path(args.what).exists() and args.what in Machine.names():
         print(Machine.load(args.what).describe())
         return 0
-    run = open_run(args.what)
+    run = open_run(args.what, [*scenarios.names(), *Machine.names()])
     if args.at is None:
         show_records(run, args.limit)
     else:
@@ -214,48 +230,38 @@ def show_command(args: argparse.Namespace) -> int:
     return 0
 
 
-def open_run(what: str) -> Run:
-    """A saved run, or a scenario with its defaults."""
+def open_run(what: str, known: list[str]) -> Run:
+    """A saved run, or a scenario with its defaults; ``known`` is what else could be meant."""
     if Path(what).exists():
         return scenarios.load(what)
     if what in scenarios.names():
         return scenarios.run(what)
-    known = [*scenarios.names(), *Machine.names()]
-    raise PopcornError(f"{what}: no such file, scenario or machine; {near_names(what, known)}")
+    raise PopcornError(
+        f"there is no file and nothing else called {what!r}; {near_names(what, known)}"
+    )
 
 
 def export_command(args: argparse.Namespace) -> int:
     out = Path(args.output)
     if out.exists() and not args.force:
         raise PopcornError(f"{out} is already there; --force replaces it")
-    run = open_run(args.what)
-    with written_whole(out) as draft:
-        if args.to == "html":
-            from popcorn_edu.readers.player import to_html  # the other formats need no pictures
-
-            to_html(run, draft)
-        else:
-            text = export.as_csv(run.trace) if args.to == "csv" else export.as_text(run.trace)
-            draft.write_text(text, encoding="utf-8")
+    run = open_run(args.what, scenarios.names())
+    if args.to == "html":
+        content = page(run)
+    else:
+        text = export.as_csv(run.trace) if args.to == "csv" else export.as_text(run.trace)
+        content = text.encode()
+    write_whole(out, content)
     print(f"wrote {out}")
     return 0
 
 
-@contextlib.contextmanager
-def written_whole(path: Path):
-    """A draft beside the file, moved into its place when it is complete."""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as problem:
-        raise PopcornError(f"cannot write {path}: {problem.strerror}") from None
-    os.close(handle)
-    draft = Path(name)
-    try:
-        yield draft
-        draft.chmod(0o644)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+def page(run: Run) -> bytes:
+    """The player as a page of its own."""
+    from popcorn_edu.readers.player import to_html  # late: the other formats need no pictures
+
+    with tempfile.TemporaryDirectory() as folder:
+        return to_html(run, Path(folder) / "page.html").read_bytes()
 
 
 def labs_command(args: argparse.Namespace) -> int:
@@ -290,7 +296,9 @@ def parser() -> Parser:
     command.add_argument("scenario", metavar="SCENARIO", help=", ".join(scenarios.names()))
     add_scenario_options(command)
     command.add_argument("--set", action="append", metavar="NAME=VALUE", help="any option by name")
-    command.add_argument("--step", action="store_true", help=f"one at a time. {STEP_HELP}")
+    command.add_argument(
+        "--step", action="store_true", help=f"one at a time, in a terminal ({STEP_HELP})"
+    )
     command.add_argument("--limit", type=int, metavar="N", help="print only the first N records")
     command.add_argument("--save", metavar="FILE", help="keep the run in a file")
     command.add_argument(
@@ -339,6 +347,7 @@ def add_scenario_options(command: argparse.ArgumentParser) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0: done, 1: a rule is broken (--check), 2: the user's mistake."""
     try:
         args = parser().parse_args(argv)
         code = args.do(args)
@@ -348,7 +357,7 @@ def main(argv: list[str] | None = None) -> int:
         print(problem, file=sys.stderr)
         return 2
     except BrokenPipeError:  # somebody read enough, as in `popcorn-edu run fan_in | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stdout = open(os.devnull, "w")  # Python flushes it once more when it ends
         return 0
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -46,7 +46,6 @@ from popcorn_edu.engine.trace import (
     CHUNK_RECORDS,
     Event,
     NeverHappened,
-    PopcornError,
     Record,
     SettingChanged,
     StoryStopped,

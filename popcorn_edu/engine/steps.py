@@ -93,6 +93,11 @@ class Begin:
     __slots__ = ("who", "story")
 
     def __init__(self, who: str, story: Generator) -> None:
+        if not isinstance(story, GeneratorType):
+            raise PopcornError(
+                f"Begin wants a story that was called, as in Begin('kernel 3 isr', isr(world, 3)), "
+                f"not {reprlib.repr(story)}"
+            )
         self.who, self.story = str(who), story
 
     def __repr__(self) -> str:

@@ -30,6 +30,7 @@ from popcorn_edu.engine.trace import PopcornError, near_names
 
 DEEPEST = 20  # levels of lists in lists
 LONGEST = 100_000  # items in one list, characters in one text
+OPEN = "not answered yet"
 LARGEST = 2**63  # whole numbers beyond this are slips, and cannot even be printed cheaply
 
 
@@ -56,7 +57,7 @@ def fit(value: object, pattern: object = object) -> object:
     fitted = ... if value is ... else _fit(value, pattern, DEEPEST)
     parts = fitted.values() if type(fitted) is dict else fitted if type(fitted) is list else ()
     if fitted is ... or (parts and all(part is None for part in parts)):
-        raise NoAnswer("not answered yet")
+        raise NoAnswer(OPEN)
     return fitted
 
 

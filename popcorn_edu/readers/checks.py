@@ -14,10 +14,10 @@ ours or a learner's.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from popcorn_edu.engine.trace import Trace
+from popcorn_edu.engine.trace import Record, Trace
 from popcorn_edu.model.messaging import (
     InterruptTaken,
     IpiArrived,
@@ -302,6 +302,14 @@ def no_lost_wakeup(run) -> Finding | None:
             f"kernel {kernel} goes to sleep although slot {slot} of its ring has held a message "
             f"of kernel {sender} since record {ready.seq}; {why}. {around(ready.seq)}",
         )  # fmt: skip
+    for kernel, ready in watch.never_woken():
+        _, slot, _, sender = ready.event
+        return Finding(
+            "no_lost_wakeup", ready.seq, ready.time,
+            f"kernel {sender} marks slot {slot} of ring {kernel} ready while int_enabled is 1 and "
+            f"then sends no interrupt: kernel {kernel} sleeps on the message for ever. "
+            f"{around(ready.seq)}",
+        )  # fmt: skip
 
 
 class _Sleepers:
@@ -367,11 +375,18 @@ class _Sleepers:
             self.enabled[kernel] = kind is InterruptsEnabled
             if kind is InterruptsEnabled:
                 self.enabled_at[kernel] = record.seq
-        asleep = not (
-            self.running[kernel] or self.raised[kernel] or self.pending[kernel]
-            or self.coming[kernel] > 0
-        )  # fmt: skip
+        asleep = self.idle(kernel) and self.coming[kernel] <= 0
         return kernel if asleep and self.unread[kernel] else None
+
+    def idle(self, kernel: int) -> bool:
+        return not (self.running[kernel] or self.raised[kernel] or self.pending[kernel])
+
+    def never_woken(self) -> Iterator[tuple[int, Record]]:
+        """At the end: who sleeps on a message whose sender still owes the interrupt."""
+        for kernel, unread in self.unread.items():
+            owed = sum(count for (_, to), count in self.owed.items() if to == kernel)
+            if unread and self.idle(kernel) and self.coming[kernel] <= owed:
+                yield kernel, unread[0][0]
 
 
 # -- progress -----------------------------------------------------------------------------------

@@ -139,7 +139,7 @@ def latencies(run) -> list[dict]:
 
 
 def percentile(values: Iterable[int], percent: int) -> int | None:
-    """The smallest of the values that ``percent`` % of them do not exceed; None if there are none."""
+    """The smallest value that ``percent`` % of them do not exceed; None if there are none."""
     ordered = sorted(values)
     if not ordered:
         return None
@@ -573,7 +573,10 @@ def _draw_occupancy(named: dict, levels: dict, sizes: dict):
     top = max([top, *(level["held"] for rows in held.values() for level in rows)])
     roof = max(4, top * 1.3)
     plot = _figure(
-        "time since power-on (ns)", "slots", x_range=Range1d(0, end * 1.01), y_range=Range1d(0, roof)
+        "time since power-on (ns)",
+        "slots",
+        x_range=Range1d(0, end * 1.01),
+        y_range=Range1d(0, roof),
     )
     points = []
     for (name, rows), look in zip(levels.items(), LOOKS, strict=False):
@@ -586,16 +589,16 @@ def _draw_occupancy(named: dict, levels: dict, sizes: dict):
         if len(named) == 1:
             shape = _outline(data["time_ns"], data["in_use"])
             plot.varea(*shape, fill_color=look.colour, fill_alpha=0.15)
-        line = plot.step("time_ns", "in_use", source=data, mode="after", legend_label=label, **style)
+        line = plot.step(
+            "time_ns", "in_use", source=data, mode="after", legend_label=label, **style
+        )
         if name in held:
             label = f"{name}: held" if len(named) > 1 else "tickets held"
             plot.step(
                 "time_ns", "held", source=line.data_source, mode="after", legend_label=label,
                 line_color=look.colour, line_width=1, line_dash=[2, 3],
             )  # fmt: skip
-        points.append(
-            plot.scatter("time_ns", "in_use", source=line.data_source, size=10, alpha=0)
-        )
+        points.append(plot.scatter("time_ns", "in_use", source=line.data_source, size=10, alpha=0))
     differ, above = len(set(sizes.values())) > 1, {}
     for (name, slots), look in zip(sizes.items(), LOOKS, strict=False):
         if slots is None or (slots in sizes.values() and not differ and name != next(iter(sizes))):
@@ -774,16 +777,17 @@ def _item(plot) -> dict:
 @cache
 def library_html() -> str:
     """BokehJS's core, compressed: the page unpacks it once, when the first chart asks for it."""
-    import bokeh
-
     code = resources.files("bokeh").joinpath("server/static/js/bokeh.min.js").read_bytes()
     packed = base64.b64encode(zlib.compress(code, 9)).decode()
-    return f'<script type="text/plain" class="pk-bokeh" data-version="{bokeh.__version__}">{packed}</script>'
+    return f'<script type="text/plain" class="pk-bokeh">{packed}</script>'
 
 
 def library_only() -> str:
     """A block without a chart: it brings BokehJS to a page whose other blocks leave it out."""
-    return f'<section class="pk-charts">{library_html()}<script type="application/json">[]</script><script>{_script()}</script></section>'
+    return (
+        f'<section class="pk-charts">{library_html()}<script type="application/json">[]</script>'
+        f"<script>{_script()}</script></section>"
+    )
 
 
 def _text(name: str) -> str:

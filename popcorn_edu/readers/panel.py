@@ -25,7 +25,6 @@ from importlib import resources
 from typing import NamedTuple
 
 import ipywidgets
-from traitlets import TraitError
 
 from popcorn_edu import scenarios
 from popcorn_edu.engine.trace import PopcornError, near_names
@@ -37,6 +36,10 @@ from popcorn_edu.readers import checks, figures, player
 MESSAGES_AT_MOST = 2_000  # of all senders together: about 17,000 records, made and shown in 1 s
 RUNS_KEPT = 8
 NUMBER_AT_MOST = 2**31 - 1
+FOCUS = """<script>{
+  const host = document.currentScript.previousElementSibling;
+  Promise.resolve(host.ready).then(() => (host.focus(), host.scrollIntoView({ block: "nearest" })));
+}</script>"""  # after a player's own block: it takes the keyboard
 NOBODY = ""  # what the list for B has chosen when only A is looked at
 
 
@@ -76,7 +79,7 @@ CONTROLS = {
         _choice(Machine.names),
     ),
     "kernels": Control(
-        "kernels", "How many kernels, each on a CPU of its own. Kernel 0 receives, the others send.",
+        "kernels", "How many kernels, each on a CPU of its own. In fan_in kernel 0 receives.",
         _number(2, KERNELS_AT_MOST),
     ),
     "messages": Control(
@@ -134,8 +137,11 @@ def panel(scenario: str = "fan_in", **defaults) -> Panel:
 class Kept:
     """A run with how it was made; what the panel says of it is worked out once."""
 
-    def __init__(self, name: str, run: Run, settings: dict, made: str, line: str) -> None:
+    def __init__(
+        self, name: str, run: Run, settings: dict, made: str, line: str, forks: tuple = ()
+    ) -> None:
         self.name, self.run, self.settings, self.made, self.line = name, run, settings, made, line
+        self.forks = forks  # (record, edit as it is written), one for each fork on the way here
 
     @property
     def label(self) -> str:
@@ -167,9 +173,7 @@ class Panel(ipywidgets.VBox):
         self.kept: list[Kept] = []
         self._count, self._quiet = 0, False
         start = known | defaults
-        self.controls = {
-            name: _control(name, start[name]) for name in CONTROLS if name in known
-        }
+        self.controls = {name: _control(name, start[name]) for name in CONTROLS if name in known}
         self._passed_on = {name: defaults[name] for name in defaults if name not in self.controls}
         super().__init__()
         self._build()
@@ -269,6 +273,7 @@ class Panel(ipywidgets.VBox):
         self.differ.add_class("pk-differ")
         self.line.add_class("pk-line")
         self._page.add_class("pk-page")
+        self._page.outputs = _output(f"<script>{_text('panel.js')}</script>")
         self.run_button.on_click(lambda _: self._attempt(self._make))
         self.fork_button.on_click(lambda _: self._attempt(self._fork))
         for chooser in (self.choose_a, self.choose_b):
@@ -293,7 +298,7 @@ class Panel(ipywidgets.VBox):
     def _repr_mimebundle_(self, **options):
         """Beside the widget: a sentence for where no kernel is (a saved page, a preview)."""
         bundle = super()._repr_mimebundle_(**options)
-        text = f"A panel, which needs a running kernel: run this cell. The same in Python: {self.python}"
+        text = f"A panel: run this cell to use it. The same in Python: {self.python}"
         return bundle | {"text/plain": text}
 
     # what the buttons do
@@ -307,8 +312,7 @@ class Panel(ipywidgets.VBox):
             self._say(str(mistake), "wrong")
 
     def _say(self, text: str, tone: str = "") -> None:
-        # One live region for good: a screen reader follows what changes inside it.
-        self.message.value = f'<div role="status" class="{tone}">{escape(text)}</div>'
+        self.message.value = f'<div class="{tone}">{escape(text)}</div>'
 
     def _make(self) -> None:
         """Run the scenario with the settings, and keep the run."""
@@ -320,9 +324,10 @@ class Panel(ipywidgets.VBox):
             for name, value in settings.items()
             if value != self._known[name] or name == "seed"
         ]
-        self._keep(run, settings, ", ".join(changed), self._line(settings))
-        kept = self.kept[-1]
-        self._say(f"{capped}{kept.name} is kept: {len(run.trace):,} records.", "capped" * bool(capped))
+        kept = Kept(self._next_name(), run, settings, ", ".join(changed), self._line(settings))
+        self._keep(kept)
+        says = f"{capped}{kept.name} is kept: {len(run.trace):,} records."
+        self._say(says, "capped" if capped else "")
 
     def _cap(self) -> str:
         """Hold the number of messages to what can be shown at once; say so if it was more."""
@@ -335,8 +340,8 @@ class Panel(ipywidgets.VBox):
             return ""
         wanted, control.value = control.value, most
         return (
-            f"{wanted:,} messages from each of {senders} senders are more than the {MESSAGES_AT_MOST:,} "
-            f"that the panel shows at once, so each sends {most:,}. A line of Python has no such limit. "
+            f"{wanted:,} messages from each of {senders} senders are more than the panel can show "
+            f"at once ({MESSAGES_AT_MOST:,}), so each sends {most:,}; a line of Python has no cap. "
         )
 
     def _fork(self) -> None:
@@ -347,22 +352,33 @@ class Panel(ipywidgets.VBox):
         at, (edit, value) = self.fork_at.value, self._edit()
         run = origin.run.fork(at, **{edit: value})
         call = f".fork({at}, {edit}={_source(value)})"
-        self._keep(run, origin.settings | {"fork": call[1:]}, f"{origin.name}{call}", origin.line + call)
-        self._say(f"{self.kept[-1].name} is kept: {len(run.trace):,} records, the first {at:,} the same.")
+        kept = Kept(
+            self._next_name(), run, origin.settings, f"{origin.name}{call}", origin.line + call,
+            (*origin.forks, (at, f"{edit}={_source(value)}")),
+        )  # fmt: skip
+        self._keep(kept, before=origin, at=min(at, len(run.trace) - 1))
+        length = len(run.trace)
+        self._say(f"{kept.name} is kept: {length:,} records, the first {at:,} as in {origin.name}.")
 
-    def _keep(self, run: Run, settings: dict, made: str, line: str) -> None:
-        """The newest run becomes B, the one that was newest before becomes A."""
+    def _next_name(self) -> str:
         self._count += 1
-        self.kept.append(Kept(f"run {self._count}", run, settings, made, line))
-        del self.kept[:-RUNS_KEPT]
-        a, b = self.kept[-2:] if len(self.kept) > 1 else (self.kept[0], NOBODY)
+        return f"run {self._count}"
+
+    def _keep(self, kept: Kept, before: Kept | None = None, at: int | None = None) -> None:
+        """The new run becomes B; A is the run it is a fork of, or else the newest one before."""
+        if before is None and self.kept:
+            before = self.kept[-1]
+        self.kept.append(kept)
+        if len(self.kept) > RUNS_KEPT:
+            self.kept.remove(next(old for old in self.kept if old is not before))
+        a, b = (kept, NOBODY) if before is None else (before, kept)
         options = [(kept.label, kept) for kept in self.kept]
         self._quiet = True
         self.choose_a.options, self.choose_a.value = options, a
         self.choose_b.options, self.choose_b.value = [("none", NOBODY), *options], b
         self.shown.value = "A" if b is NOBODY else "B"
         self._quiet = False
-        self._refresh()
+        self._refresh(at)
 
     # what is shown
 
@@ -377,21 +393,22 @@ class Panel(ipywidgets.VBox):
         pair = self._pair()
         return pair.get(self.shown.value) or pair.get("A")
 
-    def _refresh(self) -> None:
+    def _refresh(self, at: int | None = None) -> None:
         if self._quiet:
             return
         pair = self._pair()
+        self.shown.disabled = len(pair) < 2
         self._results.layout.display = "" if pair else "none"
         if not pair:
             self._say("Press Run to make the first run.")
             return
         self.differ.value, self.table.value = _difference(pair), _comparison(pair)
         self._show_findings(pair)
-        self._show_player()
+        self._show_player(at)
         runs = {name: kept.run for name, kept in pair.items()}
         charts = figures.show(*runs.values(), names=tuple(runs))
-        if not self._page.outputs:
-            self._page.outputs = _output(f"{figures.library_only()}<script>{_text('panel.js')}</script>")
+        if len(self._page.outputs) == 1:  # BokehJS comes with the first chart
+            self._page.outputs += _output(figures.library_only())
         _show_in(self.charts, charts.html(library=False, place=self.model_id), repr(charts))
 
     def _show_line(self) -> None:
@@ -427,27 +444,26 @@ class Panel(ipywidgets.VBox):
         """Open the player at a record of run A or B."""
         self._quiet, self.shown.value = True, name
         self._quiet = False
-        self._show_player(at)
-        self.fork_at.value = at
-        self._say(f"The player below shows run {name} at record {at}.")
+        self._show_player(at, focus=True)
+        self._say(f"The player below shows {self._shown().name} at record {at:,}.")
 
-    def _show_player(self, at: int | None = None) -> None:
+    def _show_player(self, at: int | None = None, focus: bool = False) -> None:
         kept = self._shown()
         if self._quiet or kept is None:
             return
         name = next(name for name, shown in self._pair().items() if shown is kept)
         title = f"{name}, {kept.name}: {self.scenario} with {kept.made}"
         shown = player.play(kept.run, at=at, title=title)
-        _show_in(self.player, shown.html(), repr(shown))
-        self._offer_forks(kept)
+        _show_in(self.player, shown.html() + FOCUS * focus, repr(shown))
+        self._offer_forks(kept, at)
 
-    def _offer_forks(self, kept: Kept) -> None:
+    def _offer_forks(self, kept: Kept, at: int | None) -> None:
         setup = kept.run.setup
-        other = next(rule for rule in FULL_RULES if rule != setup.full_rule)
+        other, look = next(r for r in FULL_RULES if r != setup.full_rule), not setup.look_again
         options = [
             ("this record never happens", ("drop", True)),
             ("its actor is held up (ns)", ("delay", None)),
-            (f"look_again is {not setup.look_again} from here on", ("look_again", not setup.look_again)),
+            (f"look_again is {look} from here on", ("look_again", look)),
             ("the poll budget is, from here on", ("budget", None)),
             (f"full means {other} from here on", ("full_rule", other)),
         ]
@@ -455,6 +471,8 @@ class Panel(ipywidgets.VBox):
         self._quiet = True
         self.fork_edit.options, self.fork_edit.index = options, chosen
         self.fork_at.max = max(0, len(kept.run.trace) - 1)
+        if at is not None:
+            self.fork_at.value = at
         self._quiet = False
         self._show_fork()
 
@@ -521,18 +539,23 @@ def _comparison(pair: dict[str, Kept]) -> str:
 
 
 def _difference(pair: dict[str, Kept]) -> str:
+    """In a sentence, how B was made differently from A."""
     if len(pair) == 1:
         return "Change a setting and run again: the two runs then stand side by side."
-    a, b = (kept.settings for kept in pair.values())
-    differ = [
-        f"{name} ({_source(a[name])} → {_source(b[name])})"
-        if name in a and name in b
-        else f"{name if name != 'fork' else 'a fork'}"
-        for name in {**a, **b}
-        if a.get(name) != b.get(name)
-    ]
-    if not differ:
+    a, b = pair.values()
+    if a.settings == b.settings and a.forks == b.forks:
         return "A and B have the same settings, so they are the same run, record for record."
+    if a.settings == b.settings and a.forks == b.forks[:-1]:
+        at, edit = b.forks[-1]
+        edit = f"<code>{escape(edit)}</code>"
+        return f"B is A forked at record {at:,} with {edit}; up to there they are the same."
+    differ = [
+        f"{name} ({_source(a.settings[name])} → {_source(b.settings[name])})"
+        for name in a.settings
+        if a.settings[name] != b.settings[name]
+    ]
+    if a.forks != b.forks:
+        differ.append("forks")
     return f"B differs from A in {escape(', '.join(differ))}."
 
 
@@ -555,22 +578,24 @@ def _control(name: str, value: object) -> ipywidgets.DOMWidget:
     widget = make(description=label, tooltip=tooltip)
     if name == "machine" and isinstance(value, Machine):
         widget.options = [*((known, known) for known in widget.options), (value.name, value)]
-    if isinstance(widget, ipywidgets.Text):
-        value = "" if value is None else str(value)
-    expected = "another value"
-    try:
-        if isinstance(widget, ipywidgets.BoundedIntText):
-            expected = f"a whole number from {widget.min} to {widget.max}"
-            if type(value) is not int or not widget.min <= value <= widget.max:
-                raise TraitError
-        elif isinstance(widget, ipywidgets.Checkbox):
-            expected = "True or False"
-        widget.value = value
-    except TraitError:
-        if isinstance(widget, ipywidgets.Dropdown):
-            raise PopcornError(f"{name}={value!r}: {near_names(value, widget.options)}") from None
-        raise PopcornError(f"{name}={value!r}: expected {expected}") from None
+    if isinstance(widget, ipywidgets.BoundedIntText):
+        fits = type(value) is int and widget.min <= value <= widget.max
+        expected = f"expected a whole number from {widget.min} to {widget.max}"
+    elif isinstance(widget, ipywidgets.Checkbox):
+        fits, expected = type(value) is bool, "expected True or False"
+    elif isinstance(widget, ipywidgets.Dropdown):
+        choices = [choice[1] if isinstance(choice, tuple) else choice for choice in widget.options]
+        fits, expected = value in choices, near_names(value, filter(_is_text, choices))
+    else:
+        fits, expected, value = True, "", "" if value is None else str(value)
+    if not fits:
+        raise PopcornError(f"{name}={value!r}: {expected}")
+    widget.value = value
     return widget
+
+
+def _is_text(choice: object) -> bool:
+    return isinstance(choice, str)
 
 
 def _value(name: str, widget: ipywidgets.DOMWidget) -> object:

@@ -102,13 +102,12 @@ class TestWalk:
 
         assert [record.event.n for record in walk(story(), world)] == [1, 2]
 
-    @pytest.mark.parametrize("step", [Delay(1), Begin("x", None)])
-    def test_a_story_without_end_is_stopped(self, world, step):
+    def test_a_story_without_end_is_stopped(self, world):
         """By the number of its steps, so at the same place everywhere."""
 
         def story():
             while True:
-                yield step
+                yield Delay(1)
 
         with pytest.raises(StoryError, match="walker took 50 steps and did not end or wait"):
             list(walk(story(), world, limit=50))
@@ -152,11 +151,17 @@ class TestSteps:
         with pytest.raises(PopcornError, match="Counted has no field 'm'; expected one of: n"):
             Until(Counted, m=1)
 
+    @pytest.mark.parametrize("story", [None, 5, walk, [Counted(1)]])
+    def test_begin_wants_a_story_that_was_called(self, story):
+        """A function is not yet a story."""
+        with pytest.raises(PopcornError, match="Begin wants a story that was called, as in Begin"):
+            Begin("kernel 3 isr", story)
+
     def test_they_show_what_they_are(self):
         """In a debugger, and in reports on who waits for what."""
         assert [repr(Delay(5)), repr(Delay(5, 2))] == ["Delay(5)", "Delay(5, cpu=2)"]
         assert repr(Until(Counted, n=1, within=5)) == "Until(Counted, n=1)"
-        assert repr(Begin("kernel 3", None)) == "Begin('kernel 3')"
+        assert repr(Begin("kernel 3", (n for n in ()))) == "Begin('kernel 3')"
 
 
 class TestMistakes:
@@ -168,7 +173,10 @@ class TestMistakes:
         [
             ("yield 5", "yielded 5; .*; to let time pass write Delay(5)"),
             ("yield", "yielded None; a story yields an Event, Delay(ns), Until(Kind, ...) or"),
-            ("yield RingSeenEmpty", "yielded RingSeenEmpty; .*it is a kind: write RingSeenEmpty(.."),
+            (
+                "yield RingSeenEmpty",
+                "yielded RingSeenEmpty; .*it is a kind: write RingSeenEmpty(..",
+            ),
             ("yield Delay", "yielded Delay; .*; it is a kind: write Delay(...)"),
             ("yield send(world, me, 1)", "yielded the story send() as a whole; .*'yield from'"),
             ("yield [1] * 9999", "yielded [1, 1, 1, 1, 1, 1, ...]; a story"),
