@@ -29,7 +29,7 @@ READING_ORDER = """
     scenarios sweep
     readers.panel
     grading
-    cli
+    cli __main__
 """.split()
 
 # Late, and downward: (who, whom) and why.

@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
+from popcorn_edu.engine.sim import OutOfLines, jumps_onto_itself
 from popcorn_edu.engine.steps import place
 from popcorn_edu.engine.trace import PopcornError
 from popcorn_edu.grading.answers import NotAnAnswer, fit
@@ -29,10 +30,6 @@ class StudentCodeError(PopcornError):
     """The student's function raised, or did not end."""
 
 
-class OutOfLines(BaseException):
-    """Not an Exception: a student's ``except Exception`` must not swallow it."""
-
-
 @contextmanager
 def guarded(function: Callable, lines: int = LINE_BUDGET) -> Iterator[None]:
     """Whatever the student's code does in here ends, quietly, well or with StudentCodeError."""
@@ -40,13 +37,16 @@ def guarded(function: Callable, lines: int = LINE_BUDGET) -> Iterator[None]:
 
     def count(frame, event, arg):
         nonlocal left
-        left -= event == "line"
+        left -= event in ("line", "opcode")
         if left < 0:
             raise OutOfLines(place(frame.f_code.co_filename, frame.f_lineno))
         return count
 
     def enter(frame, event, arg):  # cells share one namespace: theirs are those frames
-        return count if frame.f_globals is theirs else None
+        if frame.f_globals is not theirs:
+            return None
+        frame.f_trace_opcodes = jumps_onto_itself(frame.f_code)
+        return count
 
     before = sys.gettrace()
     try:

@@ -25,7 +25,7 @@ from typing import NamedTuple
 from popcorn_edu import scenarios
 from popcorn_edu.engine.trace import PopcornError, StoryStopped
 from popcorn_edu.grading.tasks import Miss, Variant
-from popcorn_edu.model.messaging import IpiSent
+from popcorn_edu.model.messaging import IpiSent, MessageDelivered, MessageDropped
 from popcorn_edu.model.rings import (
     InterruptsDisabled,
     InterruptsEnabled,
@@ -35,6 +35,7 @@ from popcorn_edu.model.rings import (
     SlotReady,
     TicketTaken,
 )
+from popcorn_edu.readers import checks
 from popcorn_edu.readers.checks import Finding
 
 SHAPES = (  # what each run is to bring about
@@ -215,17 +216,43 @@ def goes_on(run) -> Finding | None:
 
 
 def empty_means_empty(run) -> Finding | None:
-    """Who says that the ring is empty has read all that was sent so far."""
-    unread = 0
-    for record in run.trace.records(TicketTaken, MessageRead, RingSeenEmpty, ring=0):
-        kind = type(record.event)
-        unread += (kind is TicketTaken) - (kind is MessageRead)
-        if kind is RingSeenEmpty and unread:
+    """Who says that the ring is empty has read every ticket that it could see when it looked."""
+    unread: dict[int, int] = {}  # ticket: the record that took it
+    looked = 0  # the softirq's last record before this one, but for callbacks: there it looked
+    for record in run.trace:
+        event = record.event
+        if type(event) is TicketTaken and event.ring == 0:
+            unread[event.ticket] = record.seq
+        if record.who != "kernel 0 softirq" or type(event) in (MessageDelivered, MessageDropped):
+            continue
+        if type(event) is MessageRead:
+            unread.pop(event.ticket, None)
+        seen = [ticket for ticket, seq in unread.items() if seq < looked]
+        if type(event) is RingSeenEmpty and seen:
             return Finding(
                 "empty_means_empty", record.seq, record.time,
-                f"kernel 0 says that its ring is empty, but {unread} tickets are taken and not "
-                "read. Not ready is not empty: wait for the flag.",
+                f"kernel 0 says that its ring is empty, but ticket {seen[0]} was taken at record "
+                f"{unread[seen[0]]} and is not read. Not ready is not empty: wait for the flag.",
             )  # fmt: skip
+        looked = record.seq
+    return None
+
+
+def reads_what_it_could_see(run) -> Finding | None:
+    """Every message is read; but one that came after the last look is a lost wake-up, and that is
+    another rule's business."""
+    finding = checks.every_message_is_read(run)
+    ready = finding and run.trace[finding.seq].event
+    if type(ready) is not SlotReady:
+        return finding
+    taken = run.trace.next(TicketTaken, ring=ready.ring, ticket=ready.ticket)
+    looks = [record.seq for record in run.trace.records(RingSeenEmpty, ring=ready.ring)]
+    before = [seq for seq in looks if taken and seq < taken.seq]
+    if before:
+        enabled = run.trace.next(InterruptsEnabled, after=before[-1], ring=ready.ring)
+        if enabled and enabled.seq > taken.seq:
+            return None
+    return finding
 
 
 def leaving_takes_time(run) -> Finding | None:

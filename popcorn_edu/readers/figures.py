@@ -665,7 +665,9 @@ def _draw_latency(named: dict):
                 )
             )  # fmt: skip
     if marks:
-        _hover(plot, marks, ("", "@of"), ("@which", "@x{0,0} ns"))
+        _hover(
+            plot, marks, ("messages", "@of"), ("percentile", "@which"), ("latency", "@x{0,0} ns")
+        )
     _whole_numbers(plot.xaxis[0])
     plot.yaxis[0].ticker = [0, 25, 50, 75, 99]
     _legend_below(plot)
