@@ -16,7 +16,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from popcorn_edu import __version__, scenarios
+import popcorn_edu
+from popcorn_edu import scenarios
 from popcorn_edu.engine.trace import PopcornError, near_names, write_whole
 from popcorn_edu.engine.world import Run
 from popcorn_edu.model.machine import Machine
@@ -282,7 +283,7 @@ def parser() -> Parser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--version", action="version", version=f"popcorn_edu {__version__}")
+    top.add_argument("--version", action="version", version=f"popcorn_edu {popcorn_edu.__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     command = commands.add_parser("list", help="the scenarios, machines, checks and labs there are")

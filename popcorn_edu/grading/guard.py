@@ -18,7 +18,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
-from popcorn_edu.engine.sim import OutOfLines, jumps_onto_itself
 from popcorn_edu.engine.steps import place
 from popcorn_edu.engine.trace import PopcornError
 from popcorn_edu.grading.answers import NotAnAnswer, fit
@@ -33,6 +32,8 @@ class StudentCodeError(PopcornError):
 @contextmanager
 def guarded(function: Callable, lines: int = LINE_BUDGET) -> Iterator[None]:
     """Whatever the student's code does in here ends, quietly, well or with StudentCodeError."""
+    from popcorn_edu.engine.sim import OutOfLines, jumps_onto_itself  # late: it brings SimPy
+
     name, left, theirs = function.__name__, lines, function.__globals__
 
     def count(frame, event, arg):
