@@ -190,7 +190,8 @@ pk.checks.every_message_is_read(run)
 # and `yield from send_ipi(world, me, to)` interrupts kernel `to`. Your story is told by every
 # sender, in many runs: with rings of two slots, with other seeds, with shuffled schedules. The
 # report names the first run that breaks a rule, and the record where you and the rule part. To
-# look at it: copy the call from the report, or `lab.grade("f2a", send).play()`.
+# look at it: copy the call from the report, or `lab.grade("f2a", send).play()`. When all is well,
+# each line of the report says `yes`.
 #
 # <!-- hints f2a -->
 
@@ -519,8 +520,8 @@ lab.grade("s8", policy).score()
 #   along; (c) the slot is marked ready.
 # * `two_senders`: kernel 2 calls `send()` after kernel 1. Its message is read (a) later;
 #   (b) sometimes earlier, if it gets its ticket first; (c) later, unless it is HIGH.
-# * `full`: 70 senders at once, 64 slots, in G1. Six of them (a) lose their messages; (b) get an
-#   error; (c) spin until there is room.
+# * `full`: 70 processes send at once into 64 slots, in G1. Six of them (a) lose their messages;
+#   (b) get an error; (c) spin until there is room.
 #
 # <!-- hints post -->
 
@@ -571,6 +572,10 @@ lab.progress()
 #
 # **Before you go:** in one sentence, which of your four guesses has changed, and which step of
 # which run changed it? The next lab turns to the interrupts: why many messages need so few.
+#
+# **Further reading:** B. H. Shelton's thesis on this messaging layer
+# ([hdl.handle.net/10919/23119](https://hdl.handle.net/10919/23119)), and NAPI in the Linux kernel's
+# documentation, whose second look you have written.
 #
 # Now choose *Run*, *Restart Kernel and Run All Cells*, save, and see the doctor. If your course
 # wants a zip to upload, take away the `#` in the last line.

@@ -157,12 +157,13 @@ def untouched(rng, delivered):
 
 
 def neighbours(delivered: list[dict]) -> list[tuple[int, int]]:
+    """The places of each two messages in a row of one sender and priority."""
     last, pairs = {}, []
-    for place, message in enumerate(delivered):
+    for here, message in enumerate(delivered):
         kind = message["sender"], message["priority"]
         if kind in last:
-            pairs.append((last[kind], place))
-        last[kind] = place
+            pairs.append((last[kind], here))
+        last[kind] = here
     return pairs
 
 
@@ -212,7 +213,7 @@ class Hunt:
 
 
 def catches(which: str, exactly: bool):
-    """Bugs caught minus false alarms; ``exactly``: only if the right place is named."""
+    """Share of bugs caught minus share of false alarms; ``exactly``: at the right place."""
 
     def holds(hunt, variant):
         hunted = hunt.of(which)
@@ -221,7 +222,7 @@ def catches(which: str, exactly: bool):
         caught = [h for h in bugs if h.said is not None and (not exactly or h.said == h.broken)]
         if len(caught) == len(bugs) and not alarms:
             return None
-        share = (len(caught) - len(alarms)) / len(bugs)
+        share = len(caught) / len(bugs) - len(alarms) / (len(hunted) - len(bugs))
         how = "named exactly" if exactly else "caught"
         said = f"{len(caught)} of {len(bugs)} {how}, {len(alarms)} false alarms"
         if which == "fresh":
