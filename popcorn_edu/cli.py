@@ -283,7 +283,9 @@ def parser() -> Parser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--version", action="version", version=f"popcorn_edu {popcorn_edu.__version__}")
+    top.add_argument(
+        "--version", action="version", version=f"popcorn_edu {popcorn_edu.__version__}"
+    )
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     command = commands.add_parser("list", help="the scenarios, machines, checks and labs there are")

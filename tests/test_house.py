@@ -29,7 +29,15 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 LOCK = (ROOT / "requirements.lock.txt").read_text(encoding="utf-8")
 BINARY = {".png", ".jpg", ".gif", ".gz", ".zip", ".woff2", ".ico"}
-NOT_OURS = {".git", ".venv", "my-labs", "__pycache__", ".hypothesis", ".pytest_cache", ".ruff_cache"}
+NOT_OURS = {
+    ".git",
+    ".venv",
+    "my-labs",
+    "__pycache__",
+    ".hypothesis",
+    ".pytest_cache",
+    ".ruff_cache",
+}
 
 
 def project_files() -> list[Path]:

@@ -352,7 +352,7 @@ def out_of_order(delivered):
     for place, message in enumerate(delivered):
         line = message["sender"], message["priority"]
         if message["number"] <= last.get(line, -1):
-            return place
+            return place  # too late, or once more
         last[line] = message["number"]
     return None
     ### END SOLUTION

@@ -322,7 +322,9 @@ class _Sleepers:
 
     def __init__(self) -> None:
         self.enabled: dict[int, bool] = {}
-        self.unread: dict[int, list] = defaultdict(list)  # (SlotReady record, did it see interrupts enabled)
+        self.unread: dict[int, list] = defaultdict(
+            list
+        )  # (SlotReady record, did it see interrupts enabled)
         self.coming: dict[int, int] = defaultdict(int)  # IPIs about to be sent or on the wire
         self.pending: dict[int, bool] = defaultdict(bool)
         self.raised: dict[int, bool] = defaultdict(bool)
@@ -396,9 +398,7 @@ def no_deadlock(run) -> Finding | None:
     """At the end nobody is stuck; if somebody is, say who waits for whom."""
     trace = trace_of(run)
     blocked: dict[tuple, object] = {}
-    for record in trace.records(
-        SenderBlocked, HeadOfLineWait, PayloadCopied, SlotReady
-    ):
+    for record in trace.records(SenderBlocked, HeadOfLineWait, PayloadCopied, SlotReady):
         event = record.event
         kind = type(event)
         if kind is SenderBlocked:
@@ -426,9 +426,7 @@ def no_deadlock(run) -> Finding | None:
     cycle = _cycle(edges)
     if cycle:
         story = ", ".join(edges[kernel][1] for kernel in cycle)
-        sentence = (
-            f"deadlock: {story}. Each waits for the other, so none of them will ever go on."
-        )
+        sentence = f"deadlock: {story}. Each waits for the other, so none of them will ever go on."
     else:
         waits = sorted({edges[kernel][1] for kernel in edges})
         sentence = (

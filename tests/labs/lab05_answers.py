@@ -213,7 +213,7 @@ INVARIANTS = {
     "left open": ("out_of_order = ...", 0, ""),
 }  # fmt: skip
 
-# -- the rest: the whole answer, or some entries of the right one changed ----------------------------
+# -- the rest: the right answer, changed ----------------------------------------------------------
 
 AN_OPEN_TABLE = dict.fromkeys(("head", "tail", "ready", "int_enabled"), [...] * 8)
 
