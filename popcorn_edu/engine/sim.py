@@ -8,7 +8,9 @@ Simultaneous events have one written-down order, so that any engine can reproduc
 for record: **at equal times actors act in the order of their numbers** (an actor is numbered
 when it is begun). An actor that is resumed acts until it yields a Delay that lets somebody else
 be first, or an Until. With ``schedule_seed`` the order among simultaneous actors is drawn from
-that seed instead (from the first nanosecond on); every scenario is then a fuzzer of its own schedules.
+that seed instead (from the first nanosecond on); every scenario is then a fuzzer of its own
+schedules. Running ahead of the queue and the list of the woken (below) are short cuts that change
+nothing: tests/engine/test_total_order.py holds them against a scheduler that has neither.
 
 A Delay with a CPU takes its turn on that CPU, first come first served. That is how an interrupt
 handler and the process it interrupts share one processor; preemption inside a Delay is not
@@ -21,10 +23,10 @@ import dis
 import gc
 import random
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import cache
 from heapq import heappop, heappush
+from itertools import chain
 from operator import itemgetter
 
 import simpy
@@ -52,7 +54,7 @@ from popcorn_edu.engine.trace import (
     Trace,
     field_problem,
 )
-from popcorn_edu.engine.world import Edit, Run, World
+from popcorn_edu.engine.world import NOTHING, Edit, Run, Stage, World
 
 LIMIT_STEPS = 100_000  # steps at one time, or steps in which nothing is said: a runaway
 ALIVE_LIMIT = 10_000  # stories at work at the same time
@@ -60,26 +62,34 @@ RECORD_LIMIT = 20_000_000
 LINES_LIMIT = 1_000_000  # lines a watched story may execute between two yields
 
 
-class Actor:
-    """One running story: its name and number, what it waits for, and why it was last woken."""
-
-    __slots__ = ("who", "number", "stamp", "story", "turn", "cause", "waits", "value", "held", "wake")
-
-    def __init__(self, who: str, number: int, stamp: int, story: Generator, cause: int) -> None:
-        self.who, self.number, self.stamp, self.story = who, number, stamp, story
-        self.cause = cause  # the record that woke it, until it has written one of its own
-        self.waits: Until | None = None
-        self.value: Record | None = None  # what its Until will be answered with
-        self.held: Event | None = None  # a record that a fork holds up
-
-
 class Wake(simpy.Event):
-    """An actor's place in SimPy's queue, used again and again."""
+    """A place in SimPy's queue, which can be taken again and again."""
 
-    def __init__(self, env: simpy.Environment, act: Callable) -> None:
+    def __init__(self, env: simpy.Environment) -> None:
         super().__init__(env)
         self._ok, self._value = True, None
-        self.again = [act]
+        self.again: list[Callable] = []  # what SimPy calls when it is due
+
+
+class Actor(Wake):
+    """One running story: its name and number, what it waits for, and why it was last woken."""
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        who: str,
+        number: int,
+        stamp: int,
+        story: Generator,
+        cause: int,
+    ) -> None:
+        super().__init__(env)
+        self.who, self.number, self.stamp, self.story = who, number, stamp, story
+        self.cause = cause  # the record that woke it, until it has written one of its own
+        self.due = 0  # when its Delay is over
+        self.waits: Until | None = None
+        self.answer: Record | None = None  # what its Until will be answered with
+        self.held: Event | None = None  # a record that a fork holds up
 
 
 class Sim:
@@ -109,18 +119,25 @@ class Sim:
         self.now = 0
         self.scheduled = 0  # how many events went through SimPy's queue
         self._env = simpy.Environment()
-        self._shuffle = None if schedule_seed is None else random.Random(f"schedule {schedule_seed}")
+        self._draw: Callable[[int], int] | None = None
+        if schedule_seed is not None:
+            self._draw = random.Random(f"schedule {schedule_seed}").getrandbits
         self._begun = 0
         self._alive: dict[int, Actor] = {}
         self._ready: list[tuple[int, int, Actor]] = []  # woken at this very time: (order, number)
-        self._waiting: dict[type[Event], dict[tuple, tuple]] = {}
-        self._cpu_free: defaultdict[int, int] = defaultdict(int)
+        # Who waits: by the kind and the fields that are compared, then by the values. A group is
+        # (how to get the values out of an event, {values: actors}).
+        self._groups: dict[tuple, tuple[Callable, dict]] = {}
+        self._waiting: dict[type[Event], list[tuple[Callable, dict]]] = {}
+        self._cpu_free: dict[int, int] = {}  # when each CPU will be free
         self._record_limit = record_limit
         self._last: Actor | None = None  # whose turn it was, for the error of a runaway run
 
-    def begin(self, who: str, tell: Callable[..., Generator], *args, kernel: int | None = None) -> None:
+    def begin(
+        self, who: str, tell: Callable[..., Generator], *args, kernel: int | None = None
+    ) -> None:
         """Start ``tell(world, *args)`` as an actor; a careful Sim shows it ``kernel``'s view."""
-        world = self.world.seen_by(kernel) if self.careful else self.world
+        world = self.world.seen_by(kernel) if self.careful else Stage(self.world)
         try:
             made = tell(world, *args)
         except Exception as error:
@@ -133,24 +150,26 @@ class Sim:
                 f"{ALIVE_LIMIT:,} stories are at work at {self.now:,} ns, and {who} begins as one "
                 "more: a story that begins others without end"
             )
-        actor = Actor(who, self._begun, self.trace.actor(who), story, cause)
+        actor = Actor(self._env, who, self._begun, self.trace.actor(who), story, cause)
         self._begun += 1
         actor.turn = self._turn_of(actor)
-        actor.wake = Wake(self._env, lambda event: self._act(actor))
+        actor.again.append(actor.turn)
         self._alive[actor.number] = actor
         self._schedule(actor, self.now)
 
     def _order(self, actor: Actor) -> int:
-        if self._shuffle is None or self.now == 0:  # at power-on everybody starts in order
+        if self._draw is None or self.now == 0:  # at power-on everybody starts in order
             return actor.number
-        return self._shuffle.getrandbits(30)
+        return self._draw(30)
 
     def _schedule(self, actor: Actor, due: int) -> None:
-        wake = actor.wake
+        actor.due = due
+        self._queue(actor, self._order(actor), due)
+
+    def _queue(self, wake: Wake, order: int, due: int) -> None:
         wake.callbacks = wake.again
         self.scheduled += 1
-        env = self._env
-        env.schedule(wake, self._order(actor), due - env.now)
+        self._env.schedule(wake, order, due - self._env.now)
 
     # -- stepping ------------------------------------------------------------------------------
 
@@ -176,9 +195,8 @@ class Sim:
 
     def _advance(self) -> Iterator[None]:
         """One event of SimPy's queue, and all that its actor wakes at the same time, per step."""
-        env, step, ready, trace = self._env, self._env.step, self._ready, self.trace
-        events = trace._events
-        said = silent = still = moment = 0
+        step, peek, ready = self._env.step, self._env.peek, self._ready
+        events, taken, moment, length = self.trace._events, 0, -1, -1
         while True:
             if not ready:
                 try:
@@ -186,40 +204,26 @@ class Sim:
                 except simpy.core.EmptySchedule:
                     return
             while ready:
-                if env.peek() == env.now:  # somebody else is due now too: one queue decides
+                now, horizon = self.now, peek()
+                if horizon == now:  # somebody else is due now too: one queue decides
                     for order, _, actor in ready:
-                        actor.wake.callbacks = actor.wake.again
-                        self.scheduled += 1
-                        env.schedule(actor.wake, order)
+                        actor.due = now
+                        self._queue(actor, order, now)
                     ready.clear()
                     break
                 actor = heappop(ready)[2]
-                self._last = actor
-                actor.turn(self.now, actor.value)
-                if self.now != moment:
-                    moment, still = self.now, 0
-                still += 1
-                if still > LIMIT_STEPS or len(events) >= CHUNK_RECORDS:
+                actor.turn(actor, now, now if ready else horizon)
+                taken += 1
+                if taken > LIMIT_STEPS or len(events) >= CHUNK_RECORDS:
                     break
             yield
-            if self.now != moment:
-                moment, still = self.now, 0
-            still += 1
-            if still > LIMIT_STEPS:
-                self._runaway(self._last)
+            taken += 1
+            if taken > LIMIT_STEPS:  # many turns: do they get anywhere?
+                if self.now == moment or len(self.trace) == length:
+                    self._runaway(self._last)
+                taken, moment, length = 0, self.now, len(self.trace)
             if len(events) >= CHUNK_RECORDS:
                 self._pack()
-                said = -1
-            if len(events) != said:
-                said, silent = len(events), 0
-            else:
-                silent += 1
-                if silent > LIMIT_STEPS:
-                    self._runaway(self._last)
-
-    def _act(self, actor: Actor) -> None:
-        self.now, self._last = self._env.now, actor
-        actor.turn(self.now, actor.value)
 
     def waiting(self) -> tuple[tuple[str, str], ...]:
         """Who still waits, and for what, in the order they were begun."""
@@ -229,67 +233,75 @@ class Sim:
 
     # -- one actor's turn ----------------------------------------------------------------------
 
-    def _turn_of(self, actor: Actor) -> Callable[[int, Record | None], None]:
+    def _turn_of(self, actor: Actor) -> Callable:
         """The function that lets one actor act until it must wait: the hot loop of every run.
 
         It is a closure, and flat, because everything a run does passes through it: one message
-        of the fan-in scenario takes about ten of its rounds.
+        of the fan-in scenario takes twelve rounds of its loop. A ``for`` over the story is the
+        cheapest way Python has to resume it; ``send`` is needed only to answer an Until.
         """
-        story, stamp, trace = actor.story, actor.stamp, self.trace
-        send = self._watched(actor) if self.careful else story.send
-        events, turns = trace._events, trace._turns
+        story, who, stamp, number = actor.story, actor.who, actor.stamp, actor.number
+        send, told, again = story.send, story, actor.again
+        if self.careful:
+            send = self._watched(actor)
+            told = _each(send)
+        events, turns = self.trace._events, self.trace._turns
         say, begin_turn = events.append, turns.append
-        known, waiting, free = self.world.dispatch.get, self._waiting, self._cpu_free
-        ready, peek = self._ready, self._env.peek
+        applies, waiting, free = self.world.dispatch, self._waiting, self._cpu_free
+        env, peek, schedule, draw = self._env, self._env.peek, self._env.schedule, self._draw
 
-        def turn(now: int, value: Record | None) -> None:
-            fresh, cause, horizon = True, actor.cause, peek()
-            actor.value, editing = None, bool(self._edits_left)
-            step, rounds, began, length = None, 0, now, -1
+        def turn(_: simpy.Event, now: int = -1, horizon: int = 0) -> None:
+            """SimPy calls it when the actor is due, _advance with the time when it was woken.
+
+            Until ``horizon`` nobody else can act.
+            """
+            if now < 0:
+                now, horizon = actor.due, peek()
+                clock = now
+            else:
+                clock = env.now  # behind, if somebody ran ahead of SimPy's queue
+            self.now, self._last = now, actor
+            fresh, cause, editing = True, actor.cause, self._edits_left
+            step, rounds, since, length = None, 0, now, -1
             try:
-                if actor.held is not None:
-                    step, actor.held = actor.held, None
-                elif editing and self._holds_up(actor, now):
-                    actor.value = value
-                    return
+                if actor.answer is None and not editing and actor.held is None:
+                    steps = told
                 else:
-                    step = send(value)
-                while True:
+                    answer, actor.answer = actor.answer, None
+                    if actor.held is not None:
+                        first, actor.held = actor.held, None
+                    elif editing and self._holds_up(actor, now):
+                        actor.answer = answer
+                        return
+                    else:
+                        first = send(answer)
+                    steps = chain((first,), told)
+                for step in steps:
                     kind = type(step)
-                    apply = known(kind)
-                    if apply is not None:
-                        if fresh:
-                            fresh = False
-                            begin_turn((len(events), now, stamp, cause))
-                        while editing and len(trace) >= self._edits_left[0].at:
-                            step = self._edited(actor, step, now)
-                            if step is None:
-                                actor.cause = cause
-                                return
-                            horizon = now
-                            kind, editing = type(step), bool(self._edits_left)
-                            apply = known(kind)
-                        say(step)
-                        apply(step)
-                        if kind in waiting:
-                            self._wake(step, now, actor.who, cause)
-                            horizon = now
-                        cause = -1
-                    elif kind is Delay:
+                    if kind is Delay:
                         cpu = step.cpu
                         if cpu is None:
                             due = now + step.ns
                         else:
-                            due = free[cpu]
+                            try:
+                                due = free[cpu]
+                            except KeyError:
+                                due = now
                             due = (due if due > now else now) + step.ns
                             free[cpu] = due
                         if due >= horizon:
-                            actor.cause = cause
-                            self._schedule(actor, due)
+                            actor.cause, actor.due, actor.callbacks = cause, due, again
+                            self.scheduled += 1
+                            order = number if draw is None or not now else draw(30)
+                            schedule(actor, order, due - clock)
                             return
                         # Nobody else can act before this delay is over: no need to queue it.
                         self.now = now = due
                         fresh = True
+                        rounds += 1
+                        if rounds == LIMIT_STEPS:
+                            self._long_turn(actor, since, length)
+                            rounds, since, length = 0, now, len(self.trace)
                         if editing and self._holds_up(actor, now):
                             actor.cause = cause
                             return
@@ -297,26 +309,48 @@ class Sim:
                         actor.cause = cause
                         self._wait(actor, step, now)
                         return
-                    elif kind is Begin:
-                        began = as_story(step.story, step.who)
-                        self.now = now
-                        self._start(step.who, began, len(trace) - 1)
-                        horizon = peek()
                     else:
-                        self._learn(actor, step, kind)
-                        continue
-                    rounds += 1
-                    if rounds == LIMIT_STEPS:  # a long turn: does it get anywhere?
-                        if now == began or len(trace) == length:
-                            self._runaway(actor)
-                        self._pack()
-                        rounds, began, length, fresh = 0, now, len(trace), True
-                    step = send(None)
+                        try:
+                            apply, also = applies[kind]
+                        except KeyError:
+                            if kind is Begin:
+                                began = as_story(step.story, step.who)
+                                self._start(step.who, began, len(self.trace) - 1)
+                                horizon = now
+                                continue
+                            self._learn(actor, step, kind)
+                            apply, also = NOTHING
+                        if fresh:
+                            fresh = False
+                            begin_turn((len(events), now, stamp, cause))
+                        else:
+                            rounds += 1
+                            if rounds == LIMIT_STEPS:
+                                self._long_turn(actor, since, length)
+                                rounds, since, length = 0, now, len(self.trace)
+                                begin_turn((len(events), now, stamp, cause))
+                        while editing and len(self.trace) >= editing[0].at:
+                            step = self._edited(actor, step, now)
+                            if step is None:
+                                actor.cause = cause
+                                return
+                            horizon = now
+                            kind = type(step)
+                            apply, also = applies[kind]
+                        say(step)
+                        apply(step)
+                        if also is not None:
+                            also(step)
+                        if kind in waiting:
+                            self._wake(step, now, who, cause)
+                            horizon = now
+                        cause = -1
+                del self._alive[number]
             except StopIteration:
-                del self._alive[actor.number]
+                del self._alive[number]
             except Exception as error:
                 problem = self._problem(actor, error)
-                if not self._forked or len(trace) > self._record_limit:
+                if not self._forked or len(self.trace) > self._record_limit:
                     raise problem from error
                 self._stop(actor, problem, now, step)
 
@@ -350,42 +384,45 @@ class Sim:
         return send
 
     def _wait(self, actor: Actor, until: Until, now: int) -> None:
-        actor.waits = until
-        groups = self._waiting.setdefault(until.kind, {})
-        group = groups.get(until.fields)
-        if group is None:
-            places = [until.kind.fields.index(field) for field in until.fields]
+        actor.waits, kind, fields, values = until, until.kind, until.fields, until.values
+        try:
+            group = self._groups[kind, fields]
+        except KeyError:
+            places = [kind.fields.index(field) for field in fields]
             look = itemgetter(*places) if places else _anything
-            group = groups[until.fields] = look, {}
-        values = until.values
+            group = self._groups[kind, fields] = look, {}
+            self._waiting.setdefault(kind, []).append(group)
         key = values[0] if len(values) == 1 else values
-        group[1].setdefault(key, []).append(actor)
+        actors = group[1]
+        if key in actors:
+            actors[key].append(actor)
+        else:
+            actors[key] = [actor]
         if until.within is not None:
-            timer = Wake(self._env, lambda event: self._time_out(actor, until))
-            timer.callbacks = timer.again
-            self.scheduled += 1
-            self._env.schedule(timer, self._order(actor), now + until.within - self._env.now)
+            timer = Wake(self._env)
+            timer.again.append(lambda event: self._time_out(actor, until))
+            self._queue(timer, self._order(actor), now + until.within)
 
     def _time_out(self, actor: Actor, until: Until) -> None:
         if actor.waits is until:
             values = until.values
             key = values[0] if len(values) == 1 else values
-            self._waiting[until.kind][until.fields][1][key].remove(actor)
-            actor.waits = None
-            self._act(actor)
+            self._groups[until.kind, until.fields][1][key].remove(actor)
+            actor.waits, actor.due = None, self._env.now
+            actor.turn(actor)
 
     def _wake(self, event: Event, now: int, who: str, cause: int = -1) -> None:
         """Wake whoever waited for this event; each will act in its turn, at this same time."""
-        record = None
-        for look, group in self._waiting[type(event)].values():
-            actors = group.pop(look(event), None) if group else None
-            if not actors:
+        record, draw = None, self._draw
+        for look, group in self._waiting[type(event)]:
+            if not group or not (actors := group.pop(look(event), None)):
                 continue
             if record is None:
                 record = Record(len(self.trace) - 1, now, who, None if cause < 0 else cause, event)
             for actor in actors:
-                actor.waits, actor.cause, actor.value = None, record.seq, record
-                heappush(self._ready, (self._order(actor), actor.number, actor))
+                actor.waits, actor.cause, actor.answer = None, record[0], record
+                order = actor.number if draw is None or not now else draw(30)
+                heappush(self._ready, (order, actor.number, actor))
 
     # -- rare things ---------------------------------------------------------------------------
 
@@ -393,7 +430,7 @@ class Sim:
         """A step the loop does not know: an event that no part listens to, or nonsense."""
         if not isinstance(step, Event):
             raise nonsense(actor.who, step, actor.story)
-        self.world.dispatch[kind] = _nothing
+        self.world.dispatch[kind] = NOTHING
 
     def _edited(self, actor: Actor, step: Event, now: int) -> Event | None:
         """A fork's one edit, made just before the record ``edit.at``."""
@@ -407,7 +444,7 @@ class Sim:
             return None
         if edit.drop:
             lost = NeverHappened(type(step).__name__, str(step))
-            self.world.dispatch.setdefault(NeverHappened, _nothing)
+            self.world.dispatch.setdefault(NeverHappened, NOTHING)
             return lost
         extra = edit.say
         if edit.settings:
@@ -422,7 +459,7 @@ class Sim:
         turns.append((here, now, self.trace.actor("fork"), -1))
         self.trace._events.append(extra)
         turns.append((here + 1, now, stamp, cause if first == here else -1))
-        self.world.dispatch.setdefault(type(extra), _nothing)
+        self.world.dispatch.setdefault(type(extra), NOTHING)
         self.world.apply(extra)
         if type(extra) in self._waiting:
             self._wake(extra, now, "fork")
@@ -463,7 +500,7 @@ class Sim:
             events.pop()  # the world refused it, so it did not happen
         while turns and turns[-1][0] == len(events):
             turns.pop()
-        self.world.dispatch.setdefault(StoryStopped, _nothing)
+        self.world.dispatch.setdefault(StoryStopped, NOTHING)
         self.trace.append(now, actor.who, None, StoryStopped(actor.who, str(problem)))
 
     def _pack(self) -> None:
@@ -474,17 +511,29 @@ class Sim:
                 f"not end; {self._last.who} acted last{place_of(self._last.story)}"
             )
 
+    def _long_turn(self, actor: Actor, since: int, length: int) -> None:
+        """One actor acts alone for very many steps: does it get anywhere?"""
+        if self.now == since or len(self.trace) == length:
+            self._runaway(actor)
+        self._pack()
+
     def _runaway(self, actor: Actor) -> None:
         where = place_of(actor.story)
         actor.story.close()
         raise StoryError(
-            f"{actor.who} took {LIMIT_STEPS:,} steps up to {self.now:,} ns without letting time pass "
-            f"or without saying anything: an endless loop{where}"
+            f"{actor.who} took {LIMIT_STEPS:,} steps up to {self.now:,} ns without letting time "
+            f"pass or without saying anything: an endless loop{where}"
         )
 
 
-def _nothing(event: Event) -> None:
-    """What an event does to a world whose parts do not listen to it."""
+def _each(send: Callable) -> Iterator:
+    """The steps of a story that must be asked for one by one."""
+    while True:
+        try:
+            step = send(None)
+        except StopIteration:
+            return
+        yield step
 
 
 def _anything(event: Event) -> tuple:

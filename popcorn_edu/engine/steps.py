@@ -32,7 +32,6 @@ from popcorn_edu.engine.trace import (
     field_problem,
 )
 
-
 PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 NOT_THEIRS = (PACKAGE, os.path.dirname(os.__file__) + os.sep, "<frozen ")  # the kit, the library
 
@@ -48,9 +47,7 @@ class Delay:
 
     def __init__(self, ns: int, cpu: int | None = None) -> None:
         if type(ns) is not int or ns < 0:
-            raise PopcornError(
-                f"Delay wants a whole number of nanoseconds, 0 or more, not {ns!r}"
-            )
+            raise PopcornError(f"Delay wants a whole number of nanoseconds, 0 or more, not {ns!r}")
         self.ns, self.cpu = ns, cpu
 
     def __repr__(self) -> str:
@@ -67,7 +64,8 @@ class Until:
 
     def __init__(self, kind: type[Event], *, within: int | None = None, **match) -> None:
         self.kind, self.within = kind, within
-        self.fields, self.values = fields, _ = tuple(match), tuple(match.values())
+        self.fields = fields = tuple(match)
+        self.values = tuple(match.values())
         if within is not None and (type(within) is not int or within < 0):
             raise PopcornError(
                 f"Until wants within= as a whole number of nanoseconds, 0 or more, not {within!r}"
@@ -127,7 +125,11 @@ def place(filename: str, line: int) -> str:
     """Where, for the end of a sentence: the line's number and its text."""
     text = linecache.getline(filename, line).strip()
     cell = "ipykernel" in filename or filename.startswith("<ipython")
-    where = f"line {line} of your cell" if cell else f"{filename.replace(chr(92), '/').split('/')[-1]}:{line}"
+    where = (
+        f"line {line} of your cell"
+        if cell
+        else f"{filename.replace(chr(92), '/').split('/')[-1]}:{line}"
+    )
     return f", at {where}" + (f": {text}" if text else "")
 
 

@@ -5,7 +5,7 @@ happened, who caused it to happen, and which earlier record woke that actor. Com
 the trace; figures, the player, the checks, the exports and the grader only read it.
 
 Words
-    Event    a fact in the past tense, with ids and plain values: ``SlotReady(ring=0, slot=7, ...)``.
+    Event    a fact in the past tense, with ids and plain values: ``SlotReady(ring=0, slot=7)``.
              Its text is the sentence of the step; its class docstring says why the step exists.
     Record   an event, stamped: number, time in ns since power-on, actor, cause.
     Trace    the records of one run. It keeps them in packed columns (about 45 bytes a record),
@@ -40,13 +40,17 @@ from bisect import bisect_left, bisect_right
 from collections import namedtuple
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice, repeat
+from operator import sub
 from pathlib import Path
 from typing import NamedTuple
 
 FILE_FORMAT = "popcorn_edu trace"
 FILE_VERSION = 1
-CHUNK_RECORDS = 8192  # how many records wait as tuples before they are packed into columns
+CHUNK_RECORDS = 2048  # how many records wait as tuples before they are packed into columns
+NARROW, WIDE = "I", "q"  # a field's type: array reads unsigned values three times as fast as signed
+NO_CAUSE = array("i", [-1])
+LAST_TIME = 2**63 - 1
 ACTORS_AT_MOST = 0x10000  # an actor's number has two bytes in a packed record
 
 
@@ -94,7 +98,7 @@ class Event(tuple):
         # value Python has, and the hot loop builds several of them for each message.
         cls.fields = tuple(cls.__annotations__)  # its own: a class does not inherit them
         plain = namedtuple(cls.__name__, cls.fields)
-        cls.__new__ = plain.__new__
+        cls.__new__, cls._make = plain.__new__, classmethod(tuple.__new__)
         for field in cls.fields:
             setattr(cls, field, plain.__dict__[field])
         if not cls.says:
@@ -195,8 +199,11 @@ class Trace:
         self._value_index: dict = {}
         self._codings: list[Coding] = []
         self._index_of: dict[type[Event], int] = {}
-        self._times, self._whos, self._causes = array("q"), array("H"), array("i")
-        self._kinds, self._starts, self._fields = array("H"), array("I"), array("i")
+        self._kinds, self._fields = array("H"), array(NARROW)
+        self._turn_first, self._turn_time = array("I"), array("Q")
+        self._turn_who, self._turn_cause = array("I"), array("i")
+        self._times, self._whos, self._causes = array("Q"), array("H"), array("i")  # of each record
+        self._starts = array("I")  # where its fields begin
         # What is not packed yet: events, and the turns they belong to. A turn is what one actor
         # says at one time: (place of its first event here, time, actor number, cause or -1).
         self._events: list[Event] = []
@@ -222,62 +229,79 @@ class Trace:
         return len(self) - 1
 
     def pack(self) -> None:
-        """Move waiting events into the columns. Everything here runs at the speed of C."""
-        events = self._events
+        """Move waiting events into the columns. What is done for each record runs in C."""
+        events, codings = self._events, self._codings
         if not events:
             return
-        for kind in dict.fromkeys(map(type, events)):
-            if kind not in self._index_of:
-                self._code(kind)
-        kinds = array("H", map(self._index_of.__getitem__, map(type, events)))
-        widths = [coding.width for coding in self._codings]
-        starts = list(
-            accumulate(map(widths.__getitem__, kinds), initial=len(self._fields))
-        )
-        if any(coding.tabled for coding in self._codings):
-            coding_of = list(map(self._codings.__getitem__, kinds))
-            fields = self._integers(
-                [
-                    self._encode(event, coding) if coding.tabled else event
-                    for event, coding in zip(events, coding_of, strict=True)
-                ]
-            )
-        else:
-            fields = self._integers(events)
-        ends = [turn[0] for turn in self._turns[1:]] + [len(events)]
         try:
-            for (first, time, who, cause), end in zip(self._turns, ends, strict=True):
-                count = end - first
-                if count == 1:
-                    self._times.append(time)
-                    self._whos.append(who)
-                    self._causes.append(cause)
-                else:
-                    self._times.extend([time] * count)
-                    self._whos.extend([who] * count)
-                    self._causes.append(cause)
-                    self._causes.extend([-1] * (count - 1))
+            kinds = list(map(self._index_of.__getitem__, map(type, events)))
+        except KeyError:
+            for kind in dict.fromkeys(map(type, events)):
+                if kind not in self._index_of:
+                    self._code(kind)
+            kinds = list(map(self._index_of.__getitem__, map(type, events)))
+        rows: Iterable = events
+        if any(coding.tabled for coding in codings):
+            rows = [
+                self._encode(event, coding) if coding.tabled else event
+                for event, coding in zip(events, map(codings.__getitem__, kinds), strict=True)
+            ]
+        fields = self._integers(rows)
+        turns = list(chain.from_iterable(self._turns))
+        try:
+            self._turn_time.extend(array("Q", turns[1::4]))
+            if turns[-3] > LAST_TIME:
+                raise OverflowError
         except (OverflowError, TypeError):
-            raise PopcornError(
-                f"{self.actors[who]} acts at {time} ns; a time is a whole number below 2**63"
-            ) from None
-        self._kinds.extend(kinds)
-        self._starts.extend(starts[:-1])
+            raise self._no_time() from None
+        self._turn_first.extend(map(len(self._kinds).__add__, turns[0::4]))
+        self._turn_who.extend(array("I", turns[2::4]))
+        self._turn_cause.extend(array("i", turns[3::4]))
+        self._kinds.extend(array("H", kinds))
         self._fields.extend(fields)
         self._events.clear()
         self._turns.clear()
 
-    def _integers(self, events: Iterable) -> array:
+    def _integers(self, rows: Iterable) -> array:
         """The fields of many events as one column: 32 bits wide until a value needs 64."""
         try:
-            return array(self._fields.typecode, chain.from_iterable(events))
+            return array(self._fields.typecode, chain.from_iterable(rows))
         except OverflowError:
-            if self._fields.typecode == "i":
-                self._fields = array("q", self._fields)
-                return self._integers(events)
+            if self._fields.typecode == NARROW:
+                self._fields = array(WIDE, self._fields)
+                return self._integers(rows)
         except TypeError:
             pass
         raise self._misfit()
+
+    def _no_time(self) -> PopcornError:
+        _, time, who, _ = next(
+            turn for turn in self._turns if type(turn[1]) is not int or turn[1] > LAST_TIME
+        )
+        return PopcornError(
+            f"{self.actors[who]} acts at {time} ns; a time is a whole number below 2**63"
+        )
+
+    def _unroll(self) -> None:
+        """From turns to records: readers ask for the time, actor and cause of each record.
+
+        The first reader pays for this, once (about 0.1 us a record); a run nobody reads does not.
+        """
+        firsts, records = self._turn_first, len(self._kinds)
+        if not firsts:
+            return
+        counts = list(map(sub, chain(firsts[1:], (records,)), firsts))
+        self._times.extend(array("Q", chain.from_iterable(map(repeat, self._turn_time, counts))))
+        self._whos.extend(array("H", chain.from_iterable(map(repeat, self._turn_who, counts))))
+        self._causes.extend(NO_CAUSE * (records - len(self._causes)))
+        for first, cause in zip(firsts, self._turn_cause, strict=True):
+            if cause >= 0:
+                self._causes[first] = cause
+        for column in (firsts, self._turn_time, self._turn_who, self._turn_cause):
+            del column[:]
+        widths = [coding.width for coding in self._codings]
+        starts = accumulate(map(widths.__getitem__, self._kinds), initial=0)
+        self._starts = array("I", islice(starts, records))
 
     def _misfit(self) -> PopcornError:
         for offset, event in enumerate(self._events):
@@ -292,7 +316,7 @@ class Trace:
         first, time, who, cause = turn
         caused = cause if cause >= 0 and offset == first else None
         return Record(
-            len(self._times) + offset, time, self.actors[who], caused, self._events[offset]
+            len(self._kinds) + offset, time, self.actors[who], caused, self._events[offset]
         )
 
     def _code(self, kind: type[Event]) -> Coding:
@@ -320,7 +344,7 @@ class Trace:
     # -- reading -------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return len(self._times) + len(self._events)
+        return len(self._kinds) + len(self._events)
 
     def __getitem__(self, n: int | slice):
         if isinstance(n, slice):
@@ -337,18 +361,22 @@ class Trace:
         return f"<Trace of {len(self):,} records{last}>"
 
     def _record(self, n: int) -> Record:
-        packed = len(self._times)
+        packed = len(self._kinds)
         if n >= packed:
             return self._waiting_record(n - packed)
+        if n >= len(self._times):
+            self._unroll()
         who, cause = self.actors[self._whos[n]], self._causes[n]
         return Record(n, self._times[n], who, None if cause < 0 else cause, self.event(n))
 
     def event(self, n: int) -> Event:
         """The event of record n, without its stamp."""
-        packed = len(self._times)
+        packed = len(self._kinds)
         if n >= packed:
             return self._events[n - packed]
         coding = self._codings[self._kinds[n]]
+        if n >= len(self._starts):
+            self._unroll()
         start = self._starts[n]
         row = self._fields[start : start + coding.width]
         if coding.plain:
@@ -364,12 +392,16 @@ class Trace:
 
     def time(self, n: int) -> int:
         """The time of record n, in ns since power-on."""
-        packed = len(self._times)
-        return self._times[n] if n < packed else self._waiting_record(n - packed).time
+        packed = len(self._kinds)
+        if n >= packed:
+            return self._waiting_record(n - packed).time
+        if n >= len(self._times):
+            self._unroll()
+        return self._times[n]
 
     def kind(self, n: int) -> type[Event]:
         """The event class of record n."""
-        packed = len(self._times)
+        packed = len(self._kinds)
         if n < packed:
             return self._codings[self._kinds[n]].kind
         return type(self._events[n - packed])
@@ -407,11 +439,13 @@ class Trace:
     def at_time(self, ns: int) -> int:
         """How many records had been written by the time ``ns``, those at ``ns`` included."""
         self.pack()
+        self._unroll()
         return bisect_left(self._times, ns + 1)
 
     def nbytes(self) -> int:
         """Bytes held by the packed columns (names and shared values are not counted)."""
         self.pack()
+        self._unroll()
         return sum(len(column) * column.itemsize for column in self._columns().values())
 
     def digest(self) -> str:
@@ -436,6 +470,7 @@ class Trace:
 
     def _portable(self) -> tuple[dict, dict[str, bytes]]:
         self.pack()
+        self._unroll()
         header = {
             "actors": self.actors,
             "kinds": [[c.kind.__name__, list(c.kind.fields)] for c in self._codings],
@@ -451,7 +486,8 @@ class Trace:
         header |= {"format": FILE_FORMAT, "version": FILE_VERSION, "meta": self.meta}
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, body in [("header.json", json.dumps(header, sort_keys=True)), *columns.items()]:
+            columns = {"header.json": json.dumps(header, sort_keys=True)} | columns
+            for name, body in columns.items():
                 archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), body, 8)
         return write_whole(path, packed.getvalue())
 
@@ -473,7 +509,7 @@ class Trace:
                         f"this popcorn_edu reads version {FILE_VERSION}"
                     )
                 trace = cls(header["meta"])
-                trace._fields = array("q" if header["bits"] == 64 else "i")
+                trace._fields = array(WIDE if header["bits"] == 64 else NARROW)
                 for name, column in trace._columns().items():
                     column.frombytes(archive.read(name))
                     if sys.byteorder == "big":
@@ -499,9 +535,13 @@ class Trace:
         for name, fields in header["kinds"]:
             kind = known.get(name)
             if kind is None:
-                raise TraceFileError(f"{path} holds events of the kind {name}, which is not known here")
+                raise TraceFileError(
+                    f"{path} holds events of the kind {name}, which is not known here"
+                )
             if list(kind.fields) != fields:
-                raise TraceFileError(f"{path}: {name} has other fields in this version of popcorn_edu")
+                raise TraceFileError(
+                    f"{path}: {name} has other fields in this version of popcorn_edu"
+                )
             self._code(kind)
         for who in header["actors"]:
             self.actor(who)

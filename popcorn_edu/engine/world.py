@@ -60,6 +60,24 @@ class Part:
         return {name: dict(getattr(self, name)) for name in self.tables}
 
 
+def _nothing(event: Event) -> None:
+    """What an event does to a world whose parts do not listen to it."""
+
+
+NOTHING = _nothing, None
+
+
+def _in_turn(functions: list[Callable]) -> Callable | None:
+    if len(functions) < 2:
+        return functions[0] if functions else None
+
+    def apply_to_each(event: Event) -> None:
+        for function in functions:
+            function(event)
+
+    return apply_to_each
+
+
 class World:
     """The parts by name, and ``apply(event)``, the only way to change them.
 
@@ -73,35 +91,24 @@ class World:
             name: part(setup) if isinstance(part, type) else part for name, part in parts.items()
         }
         self.__dict__.update(self.parts)
-        self.dispatch: dict[type[Event], Callable] = {SettingChanged: self._change_setting}
+        # What an event of each kind goes through: two functions, so that the engine's loop can
+        # call them without a loop of its own. (Most kinds concern one part, or two.)
+        self.dispatch: dict[type[Event], tuple[Callable, Callable | None]] = {
+            SettingChanged: (self._change_setting, None)
+        }
         for kind in {kind for part in self.parts.values() for kind in part.applies}:
-            self.dispatch[kind] = self._applier(kind)
-
-    def _applier(self, kind: type[Event]) -> Callable:
-        bound = [
-            part.applies[kind].__get__(part) for part in self.parts.values() if kind in part.applies
-        ]
-        if len(bound) == 1:
-            return bound[0]
-        if len(bound) == 2:
-            first, second = bound
-
-            def apply_to_both(event: Event) -> None:
-                first(event)
-                second(event)
-
-            return apply_to_both
-
-        def apply_to_each(event: Event) -> None:
-            for function in bound:
-                function(event)
-
-        return apply_to_each
+            first, *others = (
+                part.applies[kind].__get__(part)
+                for part in self.parts.values()
+                if kind in part.applies
+            )
+            self.dispatch[kind] = first, _in_turn(others)
 
     def apply(self, event: Event) -> None:
-        function = self.dispatch.get(type(event))
-        if function is not None:
-            function(event)
+        apply, also = self.dispatch.get(type(event), NOTHING)
+        apply(event)
+        if also is not None:
+            also(event)
 
     def _change_setting(self, event: SettingChanged) -> None:
         self.configure(**{event.setting: ast.literal_eval(event.value)})
@@ -132,6 +139,17 @@ class World:
     def seen_by(self, kernel: int | None) -> Lens:
         """The world as one kernel may see it: read only, others' private rows refused."""
         return Lens(self, kernel)
+
+
+class Stage:
+    """A world as the kit's own stories see it: the same tables, read directly.
+
+    World has a ``__getattr__`` (for misspelt names), which makes Python look up each of its
+    attributes the slow way; a story looks at its world a dozen times for each message.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.__dict__ = world.__dict__  # the very same: what changes there changes here
 
 
 def change_setup(setup: object, changes: dict) -> object:
@@ -188,7 +206,9 @@ class PartLens:
         return MappingProxyType(table)
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise WorldError(f"a story never assigns (world.{self._seen[0]}.{name}); it yields an event")
+        raise WorldError(
+            f"a story never assigns (world.{self._seen[0]}.{name}); it yields an event"
+        )
 
 
 class OwnRows(Mapping):
@@ -287,9 +307,10 @@ class Run:
         dispatch = world.dispatch.get
         for n in range(first, last):
             fact = event(n)
-            function = dispatch(type(fact))
-            if function is not None:
-                function(fact)
+            apply, also = dispatch(type(fact), NOTHING)
+            apply(fact)
+            if also is not None:
+                also(fact)
         return world
 
     def worlds(self) -> Iterator[tuple]:
@@ -299,7 +320,9 @@ class Run:
             world.apply(record.event)
             yield record, world
 
-    def fork(self, n: int, *, drop: bool = False, delay: int = 0, say: Event | None = None, **settings):
+    def fork(
+        self, n: int, *, drop: bool = False, delay: int = 0, say: Event | None = None, **settings
+    ):
         """What if? Replay to record ``n``, make one edit there, and go on from it.
 
         drop=True        record n never happens (an interrupt is lost, a write has no effect)

@@ -264,7 +264,9 @@ class Setup:
     budget: int = POLL_BUDGET_MESSAGES
     look_again: bool = True
     full_rule: str = "own slot"
-    handlers: Mapping[MessageType, Callable] = dataclasses.field(default_factory=dict, compare=False)
+    handlers: Mapping[MessageType, Callable] = dataclasses.field(
+        default_factory=dict, compare=False
+    )
 
     def __post_init__(self) -> None:
         for name, low in (("slots", 1), ("budget", 1)):
@@ -314,8 +316,9 @@ class Costs:
 
     def pair(self, me: int, other: int) -> tuple[Delay, Delay, Delay]:
         """(take a ticket, copy into the slot, read from the slot) between two kernels."""
-        delays = self._pairs.get((me, other))
-        if delays is None:
+        try:
+            return self._pairs[me, other]
+        except KeyError:
             cpu = self._cpus[me]
             line_ns = self._machine.transfer_ns(cpu, self._cpus[other])
             delays = self._pairs[me, other] = (
@@ -323,7 +326,7 @@ class Costs:
                 Delay(2 * line_ns + self._machine.ns(self.PUT_CYCLES), cpu),
                 Delay(2 * line_ns + self._machine.cost_ns("message_copy_cycles"), cpu),
             )
-        return delays
+            return delays
 
     def look(self, me: int) -> Delay:
         """Touching one's own int_enabled or head: the line may be in any peer's cache, and the
@@ -418,17 +421,19 @@ class Messaging(Part):
         self.softirq[kernel] = after
 
     def message_read(self, event: MessageRead) -> None:
-        where = event[0], event[6]
-        place = self.queued[where]
-        self.queue[event[0], event[6], place] = event
-        self.queued[where] = place + 1
+        kernel, priority = event[0], event[6]
+        place = self.queued[kernel, priority]
+        self.queue[kernel, priority, place] = event
+        self.queued[kernel, priority] = place + 1
 
     def message_handled(self, event: MessageDelivered) -> None:
-        where = event[0], event[4]
-        place = self.served[where]
-        if self.queue.pop((event[0], event[4], place), None) is None:
-            raise WorldError(f"kernel {event.kernel} has no {event.priority} message on its list")
-        self.served[where] = place + 1
+        kernel, priority = event[0], event[4]
+        place = self.served[kernel, priority]
+        try:
+            del self.queue[kernel, priority, place]
+        except KeyError:
+            raise WorldError(f"kernel {kernel} has no {priority} message on its list") from None
+        self.served[kernel, priority] = place + 1
 
     def message_dropped(self, event: MessageDropped) -> None:
         for priority in Priority:
@@ -579,7 +584,7 @@ def poll(world, me: int, budget: int) -> Generator:
         if message is None:  # marked ready too early: checks.ready_comes_last will say so
             message = (yield Until(PayloadCopied, ring=me, slot=slot)).event
         yield costs.pair(me, message.sender)[2]
-        yield MessageRead(*message)
+        yield MessageRead._make(message)
         read += 1
     return read
 
@@ -595,10 +600,12 @@ def look_again(world, me: int) -> Generator:
 def deliver(world, me: int) -> Generator:
     """Run the callbacks of the messages that were read: all HIGH, then all NORMAL."""
     mine, setup = world.messaging, world.setup
+    dispatch = setup.costs.dispatch[me]
     for priority in Priority:
-        while (place := mine.served[me, priority]) < mine.queued[me, priority]:
+        waiting = me, priority
+        while (place := mine.served[waiting]) < mine.queued[waiting]:
             message = mine.queue[me, priority, place]
-            yield setup.costs.dispatch[me]
+            yield dispatch
             _, _, _, sender, number, type, _, payload = message
             if not mine.callbacks.get((me, type)):
                 yield MessageDropped(me, sender, number, type)

@@ -145,7 +145,9 @@ class MessageRead(Event):
     """The receiver copies the message out of the slot to its own heap, puts it on the list of
     its priority and adds 1 to tail. The slot is free for the ticket 64 further on."""
 
-    says = "kernel {ring} reads message {number} of kernel {sender} from slot {slot} (ticket {ticket})"
+    says = (
+        "kernel {ring} reads message {number} of kernel {sender} from slot {slot} (ticket {ticket})"
+    )
     popcorn = "win_get(), then list_add_tail() to msglist_hiprio or msglist_normprio (G1)"
     ring: int
     slot: int
@@ -221,9 +223,14 @@ class Rings(Part):
 
     def message_read(self, event: MessageRead) -> None:
         ring, slot, ticket = event[:3]
-        if self.slots.pop((ring, slot), None) is None:
-            raise WorldError(f"slot {slot} of ring {ring} is empty: there is no message to read")
-        self.ready.pop((ring, slot), None)
+        where = ring, slot
+        try:
+            del self.slots[where]
+        except KeyError:
+            raise WorldError(
+                f"slot {slot} of ring {ring} is empty: there is no message to read"
+            ) from None
+        self.ready.pop(where, None)
         self.taken.pop((ring, ticket), None)
         self.tail[ring] += 1
 
@@ -261,7 +268,7 @@ def next_is_ready(world, ring: int) -> bool:
 
 def must_wait(world, ring: int, ticket: int) -> bool:
     """May the holder of this ticket not write yet? Two rules, see ``Setup.full_rule``."""
-    tail = world.rings.tail[ring]
-    if world.setup.full_rule == "own slot":
-        return ticket - tail >= world.setup.slots
-    return world.rings.head[ring] - tail >= world.setup.slots
+    rings, setup = world.rings, world.setup
+    if setup.full_rule == "own slot":
+        return ticket - rings.tail[ring] >= setup.slots
+    return rings.head[ring] - rings.tail[ring] >= setup.slots
