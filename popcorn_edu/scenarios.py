@@ -49,7 +49,7 @@ def ping(
         machine, 2, cpus, look_again=look_again,
         handlers={MessageType.PING: _answer(tell_send), MessageType.PONG: _noted},
     )  # fmt: skip
-    gaps = _gaps("ping", seed, 1, rounds, 20_000)
+    gaps = think_times("ping", seed, 1, rounds, 20_000)
     jobs = {1: (send_some, 1, 0, gaps, [Priority.NORMAL] * rounds, tell_send, MessageType.PING)}
     return _play("ping", locals(), setup, jobs, receive, send, schedule_seed)
 
@@ -83,7 +83,7 @@ def fan_in(
     tell_send = _told(send, "send") or messaging.send
     jobs = {
         me: (
-            send_some, me, 0, _gaps("fan_in", seed, me, messages, gap_ns),
+            send_some, me, 0, think_times("fan_in", seed, me, messages, gap_ns),
             _priorities(messages, high_every), tell_send, MessageType.TEST,
         )
         for me in range(1, kernels)
@@ -122,7 +122,7 @@ def two_full_rings(
     )  # fmt: skip
     jobs = {
         me: (
-            send_some, me, 1 - me, _gaps("two_full_rings", seed, me, messages, 50),
+            send_some, me, 1 - me, think_times("two_full_rings", seed, me, messages, 50),
             _priorities(messages, 0), tell_send, MessageType.PING,
         )
         for me in (0, 1)
@@ -251,7 +251,8 @@ def everybody_registered(world, kernels):
     yield AllRegistered(kernels)
 
 
-def _gaps(name: str, seed: int, kernel: int, messages: int, gap_ns: int) -> list[Delay]:
+def think_times(name: str, seed: int, kernel: int, messages: int, gap_ns: int) -> list[Delay]:
+    """How long a kernel's process thinks before each of its messages, from the scenario's seed."""
     # Whole numbers from a generator that is seeded with text: the same on every platform.
     draw = random.Random(f"{name} {seed} kernel {kernel}").randrange
     return [Delay(draw(2 * gap_ns + 1)) for _ in range(messages)]

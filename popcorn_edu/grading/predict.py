@@ -64,7 +64,7 @@ class Reveal(Table):
         rows = [
             ["the run says", f"{self._shown(gate, truth)}: {verdict}"],
             [f"record {seq}", f"{record.time:,} ns, {record.who}: {record.event}"],
-            ["why", gate.why or type(record.event).__doc__ or ""],
+            ["why", " ".join((gate.why or type(record.event).__doc__ or "").split())],
         ]
         belief = MISCONCEPTIONS.get(gate.tags.get(answer, "") if gate.options else "")
         if belief and not self.right:

@@ -648,5 +648,3 @@ def checked_in(world, me: int, message: Event) -> Generator:
 def map_window(world, me: int, window: int) -> Generator:
     yield world.setup.costs.kthread[me]
     yield WindowMapped(me, window)
-
-

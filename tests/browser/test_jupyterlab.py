@@ -72,6 +72,17 @@ def test_a_fork_can_be_forked_with_a_setting(notebook):
     ready(page, ".pk-fork + .pk-fork .pk-player, .pk-fork .pk-fork .pk-player")
 
 
+def test_saving_stays_the_notebooks_own_key(notebook, opened):
+    """Ctrl S in the player saves the notebook: nobody loses work because a picture had the focus."""
+    page = notebook
+    page.focus(".pk-player")
+    with page.expect_response(
+        lambda answer: answer.request.method == "PUT" and opened.name in answer.url
+    ) as saved:
+        page.keyboard.press("Control+s")
+    assert saved.value.ok
+
+
 def test_the_notebooks_own_keys_stay_out(notebook):
     """Keys that JupyterLab would take (cut, add, delete, edit a cell) are the player's here."""
     page = notebook

@@ -261,7 +261,7 @@ class Player {
   // -- keys
 
   key(event) {
-    event.stopPropagation(); // a key pressed in the player is the player's, not the notebook's
+    if (!saves(event)) event.stopPropagation(); // other keys in the player are not the notebook's
     const bracket = "[]".includes(event.key); // which some keyboards have behind AltGr or Option
     if (event.metaKey || ((event.ctrlKey || event.altKey) && !bracket)) return;
     const target = event.composedPath()[0], tag = target.tagName, type = target.type;

@@ -20,6 +20,13 @@ async function start(host) {
   }
 }
 
+// JupyterLab hears keys before any element does, and skips those in an element with this attribute.
+// Saving stays its own: without this, Ctrl S in the player would save the page, not the notebook.
+const SUPPRESS = "data-lm-suppress-shortcuts";
+const saves = (event) => (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s";
+window.popcornPlayerKeys ??= (event) => event.target.closest?.(".pk-player")?.toggleAttribute(SUPPRESS, !saves(event));
+window.addEventListener("keydown", window.popcornPlayerKeys, true);
+
 const script = document.currentScript;
 const hosts = script?.closest(".pk-player") ? [script.closest(".pk-player")] : document.querySelectorAll(".pk-player");
 for (const host of hosts) host.ready = start(host);
