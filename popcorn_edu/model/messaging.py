@@ -582,6 +582,7 @@ def poll(world, me: int, budget: int) -> Generator:
             yield Until(SlotReady, ring=me, ticket=ticket)
         message = rings.slots.get((me, slot))
         if message is None:  # marked ready too early: checks.ready_comes_last will say so
+            yield HeadOfLineWait(me, slot, ticket, rings.taken[me, ticket])
             message = (yield Until(PayloadCopied, ring=me, slot=slot)).event
         yield costs.pair(me, message.sender)[2]
         yield MessageRead._make(message)

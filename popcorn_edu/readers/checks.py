@@ -157,20 +157,27 @@ def every_message_is_read(run) -> Finding | None:
             unread.pop(key, None)
     for record, before in unread.values():
         ring, slot, _, sender = record.event
-        after = next(
-            (r.seq for r in trace.records(InterruptsEnabled, ring=ring) if r.seq > record.seq), None
-        )
-        rearmed = after if after is not None else before
-        hint = (
-            f"Kernel {ring} asked for interrupts again at record {rearmed}. {around(rearmed)}"
-            if rearmed is not None
-            else f"Kernel {ring} never asked for interrupts again. {around(record.seq)}"
-        )
+        hint = _why_unread(trace, record, before)
         return Finding(
             "every_message_is_read", record.seq, record.time,
             f"kernel {sender} marked slot {slot} of ring {ring} ready, and nobody ever read it. "
             + hint, "M6",
         )  # fmt: skip
+
+
+def _why_unread(trace: Trace, ready, before: int | None) -> str:
+    """Where to look for the reason: the receiver still polls, or how it went to sleep."""
+    kernel = ready.event.ring
+    softirq = [r.event for r in trace.records(SoftirqEntered, SoftirqExited, kernel=kernel)]
+    if softirq and type(softirq[-1]) is SoftirqEntered:
+        return (
+            f"Kernel {kernel} is in its softirq to the end and gets no further. {around(ready.seq)}"
+        )
+    after = trace.next(InterruptsEnabled, after=ready.seq, ring=kernel)
+    rearmed = after.seq if after else before
+    if rearmed is None:
+        return f"Kernel {kernel} never asked for interrupts again. {around(ready.seq)}"
+    return f"Kernel {kernel} asked for interrupts again at record {rearmed}. {around(rearmed)}"
 
 
 def every_read_message_is_handled(run) -> Finding | None:
@@ -398,14 +405,14 @@ def no_deadlock(run) -> Finding | None:
     """At the end nobody is stuck; if somebody is, say who waits for whom."""
     trace = trace_of(run)
     blocked: dict[tuple, object] = {}
-    for record in trace.records(SenderBlocked, HeadOfLineWait, PayloadCopied, SlotReady):
+    for record in trace.records(SenderBlocked, HeadOfLineWait, PayloadCopied, MessageRead):
         event = record.event
         kind = type(event)
         if kind is SenderBlocked:
             blocked["send", event.ring, event.ticket] = record
         elif kind is HeadOfLineWait:
             blocked["read", event.ring, event.ticket] = record
-        elif kind is SlotReady:
+        elif kind is MessageRead:
             blocked.pop(("read", event.ring, event.ticket), None)
         else:
             blocked.pop(("send", event.ring, event.ticket), None)
