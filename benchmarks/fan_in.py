@@ -61,9 +61,7 @@ def costs_of(setup) -> fan_in_simpy.Costs:
 
 
 def ours(messages: int, gap_ns: int, senders: int = SENDERS):
-    return scenarios.fan_in(
-        machine=MACHINE, kernels=senders + 1, messages=messages, gap_ns=gap_ns
-    )
+    return scenarios.fan_in(machine=MACHINE, kernels=senders + 1, messages=messages, gap_ns=gap_ns)
 
 
 def seconds(work: Callable) -> float:

@@ -290,9 +290,13 @@ class Trace:
         firsts, records = self._turn_first, len(self._kinds)
         if not firsts:
             return
-        counts = list(map(sub, chain(firsts[1:], (records,)), firsts))
-        self._times.extend(array("Q", chain.from_iterable(map(repeat, self._turn_time, counts))))
-        self._whos.extend(array("H", chain.from_iterable(map(repeat, self._turn_who, counts))))
+
+        def each(column: array) -> Iterator[int]:
+            ends = chain(islice(firsts, 1, None), (records,))
+            return chain.from_iterable(map(repeat, column, map(sub, ends, firsts)))
+
+        self._times.extend(each(self._turn_time))
+        self._whos.extend(each(self._turn_who))
         self._causes.extend(NO_CAUSE * (records - len(self._causes)))
         for first, cause in zip(firsts, self._turn_cause, strict=True):
             if cause >= 0:
@@ -300,8 +304,10 @@ class Trace:
         for column in (firsts, self._turn_time, self._turn_who, self._turn_cause):
             del column[:]
         widths = [coding.width for coding in self._codings]
-        starts = accumulate(map(widths.__getitem__, self._kinds), initial=0)
-        self._starts = array("I", islice(starts, records))
+        done = len(self._starts)
+        here = self._starts[-1] + widths[self._kinds[done - 1]] if done else 0
+        new = map(widths.__getitem__, islice(self._kinds, done, None))
+        self._starts.extend(islice(accumulate(new, initial=here), records - done))
 
     def _misfit(self) -> PopcornError:
         for offset, event in enumerate(self._events):

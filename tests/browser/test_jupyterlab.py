@@ -73,7 +73,7 @@ def test_a_fork_can_be_forked_with_a_setting(notebook):
 
 
 def test_saving_stays_the_notebooks_own_key(notebook, opened):
-    """Ctrl S in the player saves the notebook: nobody loses work because a picture had the focus."""
+    """Ctrl S in the player saves the notebook: no work is lost because a picture had the focus."""
     page = notebook
     page.focus(".pk-player")
     with page.expect_response(

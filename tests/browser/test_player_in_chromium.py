@@ -282,6 +282,22 @@ def test_it_can_be_used_at_700_pixels(open_run, run):
     page.wait_for_function("canvas => canvas.clientWidth < 600", arg=canvas.element_handle())
 
 
+@pytest.mark.parametrize("name", ["ping", "fan_in"])
+def test_what_each_kernel_knows_fits_at_1100_pixels(open_run, name):
+    """The columns that change fit beside each other; those that never do are one press away."""
+    page = open_run(scenarios.run(name, **({"kernels": 5} if name == "fan_in" else {})))
+    cut = """box => { const p = document.querySelector('.pk-player').popcorn;
+        return Array.from({length: p.count + 1}, (_, n) => n)
+            .filter(n => (p.go(n), box.scrollWidth > box.clientWidth)); }"""
+    assert page.locator(".pk-player .kernels .scroll").evaluate(cut) == []
+    assert "4 columns that never change are left out" in page.locator(".left-out").text_content()
+    assert not page.get_by_role("columnheader", name="published").is_visible()
+    page.get_by_role("button", name="show them").press("Enter")
+    assert page.get_by_role("columnheader", name="published").is_visible()
+    page.get_by_role("button", name="leave them out").press("Enter")
+    assert not page.get_by_role("columnheader", name="published").is_visible()
+
+
 def test_without_scripts_the_table_remains(browser, run):
     """With scripts off, a table of the steps is there to read."""
     context = browser.new_context(java_script_enabled=False)
