@@ -1,10 +1,14 @@
 """The course, as nbgrader sees it. Run nbgrader's commands in this folder.
 
-    popcorn-edu labs build              sources -> build/source and student/
-    nbgrader generate_assignment lab05  the same student/lab05, and the gradebook's entry
-    build/submitted/ada/lab05/          put what students hand in here
-    nbgrader autograde lab05            runs it: build/autograded, build/gradebook.db
-    nbgrader generate_feedback lab05    build/feedback/ada/lab05/lab05.html
+    popcorn-edu labs build                      sources -> build/source and student/
+    nbgrader generate_assignment lab05 --force  student/lab05 again, and the gradebook's entry
+    build/submitted/ada/lab05/                  put what students hand in here
+    nbgrader autograde lab05                    runs it: build/autograded, build/gradebook.db
+    nbgrader generate_feedback lab05            build/feedback/ada/lab05/lab05.html
+
+A fresh clone needs the first two, in this order: build/ is not committed, and without --force
+nbgrader leaves a student/lab05 that is there already as it is and writes no entry. Repeat both
+after an edit of instructor/ or of the tasks.
 
 Each setting below that differs from nbgrader's default is there because the default was seen
 to cost a student points or to give some away; popcorn_edu/grading/nbgrader_support.py says how.
@@ -72,7 +76,9 @@ c.GenerateFeedback.preprocessors = [
     stock.GetGrades,
     ours.HideHiddenTests,
     CSSHTMLHeaderPreprocessor,
+    ours.ReadablePage,
 ]
+c.GenerateFeedback.exporter_class = ours.QuietExporter
 c.DataTypeFilter.display_data_priority = [
     "text/html",
     "image/svg+xml",

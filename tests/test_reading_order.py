@@ -46,7 +46,7 @@ OUTSIDE = {
     "ipywidgets": {"readers.player", "readers.panel", "grading"},
     "IPython": {"readers.player", "readers.panel", "grading"},
     "ipykernel": {"readers.player"},
-    "traitlets": {"grading"},
+    "traitlets": {"readers.panel", "grading"},
     "nbgrader": {"grading"},
     "nbformat": {"grading"},
     "nbconvert": {"grading"},

@@ -80,7 +80,8 @@ lab.grade("pre", before).score()
 # for each message. Then it runs the **callbacks**: first for all HIGH messages it has read, then
 # for all NORMAL ones.
 #
-# A ring has 64 slots in Popcorn (exact); here it has fewer, so that you see it fill.
+# This is the messaging of Popcorn's first generation, **G1** (2012-13); the second (2013-15) is
+# **G2**. A ring has 64 slots in Popcorn (exact); here it has fewer, so that you see it fill.
 #
 # | in the player | means |
 # |---|---|
@@ -274,8 +275,8 @@ lab.grade("f2b", receive).score()
 # %% [markdown]
 # ## Head of the line
 #
-# Reading in ticket order has a price. In the next scene one sender is held up for 20,000 ns between
-# its ticket and its ready flag; say, because another interrupt came.
+# Reading in ticket order has a price. In the scene `stalled` one sender is held up for 20,000 ns
+# between its ticket and its ready flag; say, because another interrupt came.
 #
 # **Predict p2.** Other messages are ready behind it. How many of them does kernel 0 read until the
 # held-up sender is done? (`lab.play("stalled")` shows it afterwards.)

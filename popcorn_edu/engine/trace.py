@@ -285,7 +285,7 @@ class Trace:
     def _unroll(self) -> None:
         """From turns to records: readers ask for the time, actor and cause of each record.
 
-        The first reader pays for this, once (about 0.1 us a record); a run nobody reads does not.
+        The first reader pays for this, once (about 0.2 us a record); a run nobody reads does not.
         """
         firsts, records = self._turn_first, len(self._kinds)
         if not firsts:

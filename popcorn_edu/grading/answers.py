@@ -18,12 +18,14 @@ What a task expects is written as a small pattern:
     callable                   a function
     object                     any plain data
 
-``...`` means "not answered yet"; inside a list or a table it becomes None.
+``...`` means "not answered yet"; inside a list or a table it becomes None. In a table with given
+keys, one entry that does not fit spoils only itself (see Fields).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from types import FunctionType
 
 from popcorn_edu.engine.trace import PopcornError, near_names
@@ -40,6 +42,26 @@ class NotAnAnswer(PopcornError):
 
 class NoAnswer(NotAnAnswer):
     """Nothing was handed in."""
+
+
+class Fields(dict):
+    """A table in which some entries are no answers. To read such an entry raises the sentence
+    about it, so each check fails on its own; get() and items() show it as open."""
+
+    def __init__(self, entries: dict, unfit: dict[object, str]) -> None:
+        super().__init__(entries)
+        self.unfit = unfit
+
+    def __getitem__(self, key: object) -> object:
+        if key in self.unfit:
+            raise NotAnAnswer(self.unfit[key])
+        return super().__getitem__(key)
+
+
+def unfit(table: dict, keys: Iterable) -> dict[object, str]:
+    """What is wrong with those of these entries that are no answers, by key."""
+    sentences = getattr(table, "unfit", {})
+    return {key: f"{sentences[key]}." for key in keys if key in sentences}
 
 
 class OneOf(tuple):
@@ -103,7 +125,15 @@ def _fit_table(table: dict, pattern: dict, depth: int) -> dict:
     for key in table:
         if _unwrapped(key) not in pattern:
             raise NotAnAnswer(f"there is no entry {key!r:.40}; {near_names(key, pattern)}")
-    return {key: _part(table.get(key, ...), inner, depth) for key, inner in pattern.items()}
+    fitted, unfit = dict.fromkeys(pattern), {}
+    for key, inner in pattern.items():
+        try:
+            fitted[key] = _part(table.get(key, ...), inner, depth)
+        except NotAnAnswer as problem:
+            unfit[key] = f"{key!r}: {problem}"
+    if unfit and (depth < DEEPEST or all(part is None for part in fitted.values())):
+        raise NotAnAnswer(next(iter(unfit.values())))
+    return Fields(fitted, unfit) if unfit else fitted
 
 
 def _part(value: object, pattern: object, depth: int) -> object:

@@ -91,7 +91,8 @@ class Lab:
     def __repr__(self) -> str:
         note = self._note(self.variant)
         variant = ", ".join(filter(None, [self.variant.code, note]))
-        return f"Lab {self.number}: {self.title}. Your variant: {variant}"
+        whose = "The practice variant" if self.variant.seed == PRACTICE else "Your variant"
+        return f"Lab {self.number}: {self.title}. {whose}: {variant}"
 
     # -- looking -------------------------------------------------------------------------------
 
@@ -107,7 +108,7 @@ class Lab:
 
     def play(self, name: str, **options):
         """The player on a scene of this lab; options as in ``run.play``."""
-        return self.run(name).play(**options)
+        return self.run(name).play(name=f'lab.run("{name}")', **options)
 
     def rng(self, task: str):
         """Random numbers of your variant, for one task."""

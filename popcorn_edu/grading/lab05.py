@@ -16,7 +16,7 @@ from typing import NamedTuple
 from popcorn_edu import scenarios
 from popcorn_edu.engine.steps import walk
 from popcorn_edu.engine.trace import PopcornError
-from popcorn_edu.grading.answers import OPEN, OneOf
+from popcorn_edu.grading.answers import OPEN, OneOf, unfit
 from popcorn_edu.grading.full_rings import (
     DESIGNS,
     MESSAGE_WORDS,
@@ -377,23 +377,28 @@ AFTER = {
 
 
 def all_guessed(answer, variant):
-    open_ones = [name for name in QUESTIONS if answer[name] is None]
+    open_ones = [name for name in QUESTIONS if answer.get(name) is None]
     if len(open_ones) == len(QUESTIONS):
         return OPEN
     if open_ones:
         share = 1 - len(open_ones) / len(QUESTIONS)
-        return Miss(f"Still open: {', '.join(open_ones)}. A guess is enough.", share=share)
+        slips = unfit(answer, open_ones)
+        said, left = list(slips.values()), [name for name in open_ones if name not in slips]
+        if left:
+            said.append(f"Still open: {', '.join(left)}. A guess is enough.")
+        return Miss(" ".join(said), share=share)
 
 
 def sound(answer, variant):
     wrong = {name: AFTER[name][letter] for name, letter in answer.items() if letter}
     wrong = {name: tag for name, tag in wrong.items() if tag}
-    open_ones = [name for name in QUESTIONS if answer[name] is None]
+    open_ones = [name for name in QUESTIONS if answer.get(name) is None]
     if wrong or open_ones:
-        said = [f"{name} is still open" for name in open_ones]
-        said += [f"{name}: run your predictions once more" for name in wrong]
+        slips = unfit(answer, open_ones)
+        said = [slips.get(name, f"{name} is still open.") for name in open_ones]
+        said += [f"{name}: run your predictions once more." for name in wrong]
         share = 1 - (len(wrong) + len(open_ones)) / len(QUESTIONS)
-        return Miss("; ".join(said) + ".", next(iter(wrong.values()), ""), share)
+        return Miss(" ".join(said), next(iter(wrong.values()), ""), share)
 
 
 # -- the gates ------------------------------------------------------------------------------------
@@ -648,7 +653,7 @@ TASKS = (
         dict.fromkeys(("one", "two", "three"), OneOf(*POLICIES)) | {"because": str},
         (
             *(Check(f"service {n}", 0.25, has_its_policy(n)) for n in ("one", "two", "three")),
-            Check("a reason, read by a person", 0.25, gives_a_reason),
+            Check("a reason in a sentence", 0.25, gives_a_reason),
         ),
         hints=(
             "Ask two questions of each service. May its message be lost? May its sender wait?",

@@ -8,6 +8,8 @@ cell can earn more than its points:
     PlainScores      full points for any output that is not a number; a failed batch above the max
     LimitCharacters  one endless line of output would be kept whole
     HideHiddenTests  feedback would show hidden tests, and their tracebacks too
+    ReadablePage     feedback's style sheet leaves tables no space and cuts long lines
+    QuietExporter    feedback asks a server far away for MathJax, which no lab needs
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import math
 import os
 import re
 
+from nbconvert.exporters import HTMLExporter
 from nbformat.v4 import new_output
 from nbgrader.preprocessors import NbGraderPreprocessor
 from nbgrader.utils import is_grade, is_solution
@@ -122,3 +125,28 @@ class HideHiddenTests(NbGraderPreprocessor):
                     for o in cell.outputs
                 ]
         return cell, resources
+
+
+class ReadablePage(NbGraderPreprocessor):
+    """Add a few lines of style to the feedback page. Comes after CSSHTMLHeaderPreprocessor."""
+
+    display_data_priority = List(["text/html", "text/plain"]).tag(config=True)
+    style = Unicode(
+        "td,th{padding:4px 10px} summary{display:list-item;cursor:pointer} "
+        "pre{white-space:pre-wrap}"
+    ).tag(config=True)
+
+    def preprocess(self, nb, resources):
+        resources["inlining"]["css"].append(self.style)
+        return nb, resources
+
+
+class QuietExporter(HTMLExporter):
+    """A feedback page that asks nobody for anything. nbgrader's template takes MathJax's default
+    address, so the setting HTMLExporter.mathjax_url does not reach it."""
+
+    mathjax = re.compile(r"<!-- Load mathjax -->.*?<!-- End of mathjax configuration -->", re.S)
+
+    def from_notebook_node(self, nb, resources=None, **kw):
+        page, resources = super().from_notebook_node(nb, resources, **kw)
+        return self.mathjax.sub("", page), resources

@@ -14,7 +14,7 @@ from popcorn_edu import scenarios
 from popcorn_edu.engine.sim import Sim
 from popcorn_edu.engine.steps import Delay, Until
 from popcorn_edu.engine.trace import Trace
-from popcorn_edu.grading.answers import OPEN
+from popcorn_edu.grading.answers import OPEN, unfit
 from popcorn_edu.grading.guard import StudentCodeError, call
 from popcorn_edu.grading.tables import Table
 from popcorn_edu.grading.tasks import Miss, Variant
@@ -96,14 +96,18 @@ def orders_table(variant: Variant) -> Table:
 def orders_about(what: str, why: str, tag: str = ""):
     def holds(answer, variant):
         mine = {letter: o for letter, (about, o) in six_orders(variant).items() if about == what}
-        given = {letter: answer[letter] for letter in mine}
-        if all(value is None for value in given.values()):
+        given = {letter: answer.get(letter) for letter in mine}
+        slips = unfit(answer, mine)
+        if not slips and all(value is None for value in given.values()):
             return OPEN
         truth = {letter: tuple(o.split()) in possible_orders() for letter, o in mine.items()}
         wrong = [letter for letter in mine if given[letter] is not truth[letter]]
         if wrong:
             share = 1 - 2 * len(wrong) / len(mine)  # wrong ones cost what right ones earn
-            return Miss(f"Think again about {', '.join(wrong)}. {why}", tag, share)
+            said, again = list(slips.values()), [letter for letter in wrong if letter not in slips]
+            if again:
+                said.append(f"Think again about {', '.join(again)}. {why}")
+            return Miss(" ".join(said), tag if again else "", share)
 
     return holds
 

@@ -44,12 +44,15 @@ class Question(Table):
     """The gate, still closed."""
 
     def __init__(self, gate: Predict, problem: str = "") -> None:
-        example = repr(next(iter(gate.options), 12))
+        kind = describe(gate.pattern).partition(", such as")[0]  # an example could be the truth
+        form = "your letter in quotes" if gate.options else f"your answer ({kind})"
         super().__init__(
             f"{gate.id}: {gate.question}",
             ["answer", "meaning"] if gate.options else ["answer"],
-            list(gate.options.items()) or [[describe(gate.pattern)]],
-            problem or f"Commit first: write {gate.id} = {example} in the cell and run it again.",
+            list(gate.options.items()) or [[kind]],
+            problem
+            or f"Commit first: write {form} in place of the dots after {gate.id} =, "
+            "then run the cell again.",
         )
 
 
@@ -84,19 +87,27 @@ def form(gate: Predict, commit: Callable[[object], object]) -> object:
         choices = [(f"{letter}: {text}", letter) for letter, text in gate.options.items()]
         box = widgets.RadioButtons(options=choices, value=None, layout={"width": "max-content"})
     else:
-        box = widgets.IntText(description="I expect")
+        box = widgets.Text(description="I expect", placeholder="a whole number")  # empty at first
     button = widgets.Button(description="Commit", tooltip="Commit this prediction")
     opened = widgets.Output()
 
     def clicked(_) -> None:
-        if box.value is None:
+        answer = box.value if gate.options else whole_number(box.value)
+        if answer is None:
             return
         button.disabled = box.disabled = True
         with opened:
             from IPython.display import display
 
-            display(commit(box.value))
-            print(f"To hand it in, write {gate.id} = {box.value!r} in the cell above.")
+            display(commit(answer))
+            print(f"To hand it in, write {gate.id} = {answer!r} in the cell above.")
 
     button.on_click(clicked)
     return widgets.VBox([box, button, opened])
+
+
+def whole_number(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:
+        return None

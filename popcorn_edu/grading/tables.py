@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import zip_longest
 
 TEXT_WIDTH = 100  # characters
 
 # nbgrader's page gives tables no space of their own, and JupyterLab sets them to the right.
-CELL = 'style="padding: 0.15em 0.7em; text-align: left; vertical-align: top"'
+CELL = "padding: 0.15em 0.7em; text-align: left; vertical-align: top"
 CAPTION = (
     'style="caption-side: top; text-align: left; white-space: nowrap; font-weight: bold; '
     'color: inherit"'
@@ -23,6 +24,9 @@ CAPTION = (
 
 class Table:
     """A title, a header, rows of text, and a closing line."""
+
+    min_widths: Mapping[str, str] = {}  # of some columns, in CSS
+    tags: Sequence[str] = ()  # of the rows: misconceptions, for whoever counts them
 
     def __init__(
         self, title: str, header: Sequence[str], rows: Sequence[Sequence], note: str = ""
@@ -44,10 +48,20 @@ class Table:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        head = "".join(f'<th scope="col" {CELL}>{escape(cell)}</th>' for cell in self.header)
+        widths = [self.min_widths.get(name) for name in self.header]
+        styles = [CELL + (f"; min-width: {width}" if width else "") for width in widths]
+        head = "".join(
+            f'<th scope="col" style="{style}">{escape(cell)}</th>'
+            for style, cell in zip(styles, self.header, strict=True)
+        )
         body = "".join(
-            "<tr>" + "".join(f"<td {CELL}>{escape(cell)}</td>" for cell in row) + "</tr>"
-            for row in self.rows
+            (f'<tr data-tag="{escape(tag)}">' if tag else "<tr>")
+            + "".join(
+                f'<td style="{style}">{escape(cell)}</td>'
+                for style, cell in zip(styles, row, strict=True)
+            )
+            + "</tr>"
+            for row, tag in zip_longest(self.rows, self.tags, fillvalue="")
         )
         note = f"<p>{escape(self.note)}</p>" if self.note else ""
         return (

@@ -20,8 +20,9 @@ A lab declares its tasks as data::
 A check is a function ``holds(answer, variant)``. It returns None when the claim holds, and
 otherwise a sentence, a Finding of popcorn_edu.checks, or a Miss (a sentence with a misconception
 tag, a share of the points, or the place in a run). It may raise a PopcornError: that too is a
-sentence. Where the answer is a function, ``ask(answer, variant)`` calls it (see guard.py) and
-returns what the checks judge: a run, or plain data. It is called once for all the checks.
+sentence; reading an entry that is no answer raises one (see answers.Fields). Where the answer is
+a function, ``ask(answer, variant)`` calls it (see guard.py) and returns what the checks judge: a
+run, or plain data. It is called once for all the checks.
 """
 
 from __future__ import annotations
@@ -33,11 +34,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from popcorn_edu.engine.steps import StoryError
 from popcorn_edu.engine.trace import PopcornError
 from popcorn_edu.grading.answers import NoAnswer, fit
 from popcorn_edu.grading.guard import quiet, told
 from popcorn_edu.grading.misconceptions import MISCONCEPTIONS
-from popcorn_edu.grading.tables import Table, show
+from popcorn_edu.grading.tables import Note, Table, show
 
 PRACTICE = "practice"  # the variant of everybody who names none
 
@@ -114,6 +116,7 @@ class Row(NamedTuple):
     hidden: bool = False
     seq: int | None = None
     run: object = None
+    stopped: bool = False  # no run, since a story stopped in it
 
     def mark(self) -> str:
         """The outcome in a word: colour would leave some readers out."""
@@ -129,6 +132,8 @@ def at_grading() -> bool:
 
 class Report(Table):
     """What the checks said of one answer. The last line of a grading cell is its score()."""
+
+    min_widths = {"check": "14em"}
 
     def __init__(self, task: Task, rows: Iterable[Row]) -> None:
         self.task, self.outcome = task, tuple(rows)
@@ -147,6 +152,7 @@ class Report(Table):
             ],
             note,
         )
+        self.tags = [row.tag for row in self.outcome]
 
     @property
     def points(self) -> float:
@@ -164,12 +170,17 @@ class Report(Table):
         for row in self.outcome:
             if row.run is not None:
                 return row.run.play(at=row.seq)
-        return "No failed check of this report is about a run."
+            if row.stopped:
+                return Note(
+                    "There is nothing to play: the story stopped before the run was over. "
+                    + row.sentence
+                )
+        return Note("No failed check of this report is about a run.")
 
 
 def said(row: Row) -> str:
-    if row.tag in MISCONCEPTIONS:
-        return f"{row.sentence} ({row.tag}: {MISCONCEPTIONS[row.tag].correction}.)"
+    if row.tag in MISCONCEPTIONS:  # its tag is for those who count, not for those who read
+        return f"{row.sentence} Remember: {MISCONCEPTIONS[row.tag].correction}."
     return row.sentence
 
 
@@ -211,4 +222,4 @@ def _judged(check: Check, work: object, variant: Variant, hidden: bool) -> Row:
 
 def _failed(check: Check, problem: Exception) -> Row:
     text = str(problem) if isinstance(problem, PopcornError) else f"not judged: {told(problem)}"
-    return Row(check.name, check.points, 0.0, text)
+    return Row(check.name, check.points, 0.0, text, stopped=isinstance(problem, StoryError))

@@ -3,7 +3,8 @@
 One run proves little about a protocol: most mistakes need an unlucky schedule. So a story is put
 into the same scenario again and again, with other seeds, small rings, other machines and shuffled
 schedules. A rule holds if it holds in all of them. If not, the learner reads the call that makes
-the first run that breaks it, and the record that does.
+the first run that breaks it, and the record that does. If the story makes a step and forgets to
+yield it, that comes first (see forgotten.py).
 
     tried = Trials("receive", receive, variant)       # tells the learner's story in public runs
     tried.first_broken("public", checks.every_message_is_read)    # None, or a Miss
@@ -23,7 +24,9 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from popcorn_edu import scenarios
+from popcorn_edu.engine.steps import StoryError
 from popcorn_edu.engine.trace import PopcornError, StoryStopped
+from popcorn_edu.grading.forgotten import forgotten_yield
 from popcorn_edu.grading.tasks import Miss, Variant
 from popcorn_edu.model.messaging import IpiSent, MessageDelivered, MessageDropped
 from popcorn_edu.model.rings import (
@@ -71,10 +74,12 @@ class Trials:
     def __init__(self, seam: str, story: Callable, variant: Variant) -> None:
         self.seam, self.story, self.variant = seam, story, variant
         self._made: dict[str, list[Trial]] = {}
+        self._slip = forgotten_yield(story)
         marked = MessageRead if seam == "receive" else SlotReady
         if not any(next(t.run.trace.records(marked, ring=0), None) for t in self.runs("public")):
             nothing = "reads a message" if seam == "receive" else "marks a message ready"
-            raise PopcornError(f"{self.runs('public')[0].call}: nobody ever {nothing}.")
+            said = f"{self.runs('public')[0].call}: nobody ever {nothing}."
+            raise PopcornError(self._slip_first(said))
 
     def runs(self, name: str) -> list[Trial]:
         if name not in self._made:
@@ -93,15 +98,21 @@ class Trials:
         try:
             run = scenarios.fan_in(**{self.seam: self.story}, **options)
         except PopcornError as problem:
-            raise PopcornError(f"{call}: {problem}") from None
+            raise StoryError(self._slip_first(f"{call}: {problem}")) from None
         return Trial(call, run, options)
+
+    def _slip_first(self, sentence: str) -> str:
+        """Before the first thing that went wrong, the forgotten yield that may be behind it."""
+        slip, self._slip = self._slip, ""
+        return f"{slip[0].upper()}{slip[1:]} {sentence}" if slip else sentence
 
     def first_broken(self, name: str, *checks: Callable) -> Miss | None:
         """The first of these runs that breaks one of the rules, as the learner reads it."""
         for trial in self.runs(name):
             for check in checks:
                 if finding := check(trial):
-                    return told(trial, finding)
+                    miss = told(trial, finding)
+                    return miss._replace(sentence=self._slip_first(miss.sentence))
 
     def _public(self) -> Iterator[dict]:
         return self._drawn(self.variant.rng("trials"), PUBLIC_RUNS)

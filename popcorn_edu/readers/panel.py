@@ -25,6 +25,7 @@ from importlib import resources
 from typing import NamedTuple
 
 import ipywidgets
+import traitlets
 
 from popcorn_edu import scenarios
 from popcorn_edu.engine.trace import PopcornError, near_names
@@ -54,11 +55,26 @@ class Control(NamedTuple):
     make: Callable[..., ipywidgets.DOMWidget]
 
 
-def _number(low: int, high: int, step: int = 1) -> Callable:
-    def make(**options):
-        return ipywidgets.BoundedIntText(min=low, max=high, step=step, **options)
+class Number(ipywidgets.IntText):
+    """A whole number within limits, which tells ``on_given(number, wanted)`` what was wanted.
 
-    return make
+    A BoundedIntText would hold the number to its limits in the browser, and in silence.
+    """
+
+    def __init__(self, low: int, high: int, **options) -> None:
+        self.min, self.max = low, high
+        self.on_given: Callable[[Number, int], None] = lambda number, wanted: None
+        super().__init__(low, **options)
+
+    @traitlets.validate("value")
+    def _within(self, proposal: dict) -> int:
+        wanted = proposal["value"]
+        self.on_given(self, wanted)
+        return max(self.min, min(wanted, self.max))
+
+
+def _number(low: int, high: int, step: int = 1) -> Callable:
+    return lambda **options: Number(low, high, step=step, **options)
 
 
 def _choice(options: Callable[[], tuple]) -> Callable:
@@ -172,6 +188,7 @@ class Panel(ipywidgets.VBox):
         self.scenario, self._known = scenario, known
         self.kept: list[Kept] = []
         self._count, self._quiet = 0, False
+        self._held: dict[str, str] = {}  # control -> that what was wanted is beyond its limit
         start = known | defaults
         self.controls = {name: _control(name, start[name]) for name in CONTROLS if name in known}
         self._passed_on = {name: defaults[name] for name in defaults if name not in self.controls}
@@ -180,6 +197,8 @@ class Panel(ipywidgets.VBox):
         self.add_class("pk-panel")
         for control in self.controls.values():
             control.observe(lambda change: self._show_line(), "value")
+            if isinstance(control, Number):
+                control.on_given = self._hold
         self._show_line()
         self._refresh()
 
@@ -316,7 +335,8 @@ class Panel(ipywidgets.VBox):
 
     def _make(self) -> None:
         """Run the scenario with the settings, and keep the run."""
-        capped = self._cap()
+        capped = "".join(self._held.values()) + self._cap()
+        self._held.clear()
         settings = self.settings()
         run = scenarios.run(self.scenario, **settings, **self._passed_on)
         changed = [
@@ -328,6 +348,17 @@ class Panel(ipywidgets.VBox):
         self._keep(kept)
         says = f"{capped}{kept.name} is kept: {len(run.trace):,} records."
         self._say(says, "capped" if capped else "")
+
+    def _hold(self, control: Number, wanted: int) -> None:
+        """Say at once, and again with the next run, that a number was held to its limit."""
+        label = control.description
+        before = self._held.pop(label, "")
+        low, high = control.min, control.max
+        if not low <= wanted <= high:
+            limit = f"the least, {low:,}" if wanted < low else f"the most, {high:,}"
+            self._held[label] = f"{label}: {wanted:,} is not possible, so it is {limit}. "
+        if before or self._held.get(label):
+            self._say("".join(self._held.values()), "capped")
 
     def _cap(self) -> str:
         """Hold the number of messages to what can be shown at once; say so if it was more."""
@@ -578,7 +609,7 @@ def _control(name: str, value: object) -> ipywidgets.DOMWidget:
     widget = make(description=label, tooltip=tooltip)
     if name == "machine" and isinstance(value, Machine):
         widget.options = [*((known, known) for known in widget.options), (value.name, value)]
-    if isinstance(widget, ipywidgets.BoundedIntText):
+    if isinstance(widget, Number):
         fits = type(value) is int and widget.min <= value <= widget.max
         expected = f"expected a whole number from {widget.min} to {widget.max}"
     elif isinstance(widget, ipywidgets.Checkbox):

@@ -223,13 +223,14 @@ def play(
     window = range(start, min(total, start + RECORDS_AT_MOST))
     payload = fold(run, window)
     payload |= _heading(run, window, title)
+    name = name or _name_of(run)
     payload |= {
         "at": 0 if middle is None else middle - window.start + 1,
         "ask": [_gate(gate, number, window) for number, gate in enumerate(ask)],
         "compact": bool(compact),
-        "fork": {"name": name or _name_of(run), "settings": _settings(run)},
+        "fork": {"name": name, "settings": _settings(run)},
         "forked": "",
-        "live": _live(run),
+        "live": _live(run, name),
         "css": _text("player.css"),
     }
     return Player(run, payload, window)
@@ -353,8 +354,12 @@ def plain_value(value):
 
 
 def show(value) -> str:
-    """A value as a person reads it: an event in a table by its kind, the rest as it is."""
-    return type(value).__name__ if isinstance(value, Event) else str(value)
+    """A value as a person reads it: a message in words, another event by its kind."""
+    if not isinstance(value, Event):
+        return str(value)
+    if {"number", "sender"} <= set(value.fields):
+        return f"message {value.number} of kernel {value.sender}"
+    return type(value).__name__
 
 
 def fold(run, window: range) -> dict:
@@ -696,10 +701,11 @@ def _settings(run) -> dict:
 # -- forking from the page ------------------------------------------------------------------------
 
 _shown: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # run key -> Run
+_names: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # Run -> its name in Python
 _forks: deque = deque(maxlen=FORKS_KEPT)
 
 
-def _live(run) -> dict | None:
+def _live(run, name: str) -> dict | None:
     """Which kernel and which run the page may ask for a fork; None outside Jupyter.
 
     The run is known by its digest, so a page that is reopened finds it again once its cell has
@@ -709,7 +715,7 @@ def _live(run) -> dict | None:
     if kernel is None:
         return None
     key = run.trace.digest()[:24]
-    _shown[key] = run
+    _shown[key], _names[run] = run, name
     return {"kernel": kernel, "run": key}
 
 
@@ -744,7 +750,7 @@ def fork_for_page(key: str, at: int, edit: str, value: object) -> Player:
         raise PopcornError("This kernel no longer has that run. Run the cell again, then fork.")
     fork = run.fork(at, **{edit: value})
     _forks.append(fork)
-    line = f"{_name_of(run)}.fork({at}, {edit}={value!r})"
+    line = f"{_names[run]}.fork({at}, {edit}={value!r})"
     title = f"Fork at record {at}: {_difference(run, fork, at, edit, value)}"
     opening = min(at, len(fork.trace) - 1)
     player = play(fork, at=max(0, opening), title=title, name=line)

@@ -4,7 +4,7 @@ import numpy
 import pytest
 
 from popcorn_edu.engine.trace import Record
-from popcorn_edu.grading.answers import NoAnswer, NotAnAnswer, OneOf, fit, same
+from popcorn_edu.grading.answers import NoAnswer, NotAnAnswer, OneOf, fit, same, unfit
 
 
 class AlwaysEqual:
@@ -66,6 +66,22 @@ def test_meaning_is_taken_strictly(given, pattern, sentence):
     """What is not of the wanted kind is refused in one sentence, and never compared."""
     with pytest.raises(NotAnAnswer, match=sentence):
         fit(given, pattern)
+
+
+def test_one_entry_that_does_not_fit_spoils_only_itself():
+    """It is named when it is read; the others are there."""
+    given = fit({"a": "1", "b": 2}, {"a": int, "b": int, "c": int})
+
+    assert given["b"] == 2 and given["c"] is None and given.get("a") is None
+    with pytest.raises(NotAnAnswer, match="'a': wrong type: '1', expected a whole number"):
+        given["a"]
+    assert list(unfit(given, "abc")) == ["a"] and unfit({"a": 1}, "a") == {}
+
+
+def test_a_table_with_nothing_that_fits_is_no_answer():
+    """Wrong entries and open ones alone: the first wrong one is named."""
+    with pytest.raises(NotAnAnswer, match="'b': wrong type: None"):
+        fit({"a": ..., "b": None}, {"a": int, "b": int})
 
 
 def test_dots_are_no_answer():

@@ -1,12 +1,14 @@
 """The lab as a student holds it, without a notebook."""
 
 import json
+import re
 import zipfile
 
 import pytest
 
 from popcorn_edu.engine.trace import PopcornError
 from popcorn_edu.grading.lab import lab as open_lab
+from popcorn_edu.grading.predict import Question, form
 
 
 @pytest.fixture
@@ -116,6 +118,29 @@ def test_the_form_commits_like_a_call(lab, monkeypatch):
     assert button.disabled and box.disabled
 
 
+def test_a_number_is_asked_without_one_in_the_box(monkeypatch):
+    """Empty, or a text that is no number, commits nothing; no example could be the truth."""
+    gate, committed = open_lab("05").gates["p2"], []
+    box, button, _ = form(gate, committed.append).children
+    assert box.value == ""
+    for text in ("", "none"):
+        box.value = text
+        button.click()
+    assert committed == []
+    assert not re.search(r"\d", str(Question(gate)).replace(gate.question, "").replace("p2", ""))
+
+    box.value = " 3 "
+    button.click()
+
+    assert committed == [3] and button.disabled
+
+
+def test_the_banner_says_whose_variant_it_is(lab):
+    """Who named nobody has the practice variant."""
+    assert "The practice variant: 2344" in repr(lab)
+    assert "Your variant: " in repr(open_lab("tiny", student="ada"))
+
+
 def test_a_choice_that_is_none_is_refused(lab):
     """A wrong letter commits nothing."""
     assert "'c' is not a choice" in str(lab.predict("p1", "c"))
@@ -127,6 +152,11 @@ def test_a_scene_is_run_once(lab):
     assert lab.run("clock") is lab.run("clock")
     with pytest.raises(PopcornError, match="no scene 'clok'; did you mean clock"):
         lab.play("clok")
+
+
+def test_the_player_names_a_scene_as_the_lab_does(lab):
+    """A fork's line of Python works in the notebook: it begins with lab.run(...)."""
+    assert lab.play("clock").payload["fork"]["name"] == 'lab.run("clock")'
 
 
 def test_everybody_has_the_practice_variant_unless_named(monkeypatch):

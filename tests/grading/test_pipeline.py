@@ -95,9 +95,19 @@ def test_feedback_names_the_step_and_hides_the_hidden_tests(graded):
 
     assert "record 1: tick 7 is out of turn." in page
     assert "A number below zero is not doubled." in page
-    assert "M17: the model counts the nanoseconds" in page
+    assert "Remember: the model counts the nanoseconds" in page
     assert "(hidden tests ran here)" in page and "A hidden test did not hold." in page
     assert "no magic words" not in page and "sesame&quot;, " not in page
+
+
+def test_feedback_is_readable_and_asks_no_server_for_anything(graded):
+    """Tables have space, long lines wrap, and the page loads nothing from elsewhere."""
+    folder, _ = graded
+
+    page = feedback(folder, "tiny", "right", labs=TINY)
+
+    assert "td,th{padding:4px 10px}" in page and "pre{white-space:pre-wrap}" in page
+    assert not re.search(r"""(src|href)=["'](https?:)?//|mathjax""", page, re.I)
 
 
 def test_feedback_shows_the_page_when_a_widget_comes_with_one(graded):

@@ -1,5 +1,7 @@
 """Judging an answer, and the report about it."""
 
+import re
+
 import pytest
 
 from popcorn_edu.engine.trace import PopcornError
@@ -72,10 +74,18 @@ def test_hidden_checks_wait_for_the_grading():
 
 
 def test_a_tag_brings_its_correction():
-    """A recognised misconception is answered, not only marked."""
+    """A recognised misconception is answered; its tag is for those who count, not to be read."""
     made = report(lambda a, v: Miss("The IPI came first.", "M3"))
+    page = made._repr_html_()
 
-    assert MISCONCEPTIONS["M3"].correction in made._repr_html_()
+    assert MISCONCEPTIONS["M3"].correction in page
+    assert "M3" not in str(made) and "M3" not in re.sub("<[^>]*>", "", page)
+    assert 'data-tag="M3"' in page and made.outcome[0].tag == "M3"
+
+
+def test_the_name_of_a_check_has_room():
+    """A long sentence beside it does not squeeze it into one word per line."""
+    assert 'min-width: 14em">check 0</td>' in report(lambda a, v: "No. " * 99)._repr_html_()
 
 
 def test_the_report_is_escaped():

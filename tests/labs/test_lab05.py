@@ -2,7 +2,9 @@
 
 import inspect
 import itertools
+import linecache
 import random
+import re
 
 import pytest
 from labs.lab05_answers import INVARIANTS, NAMES, PLAIN, RECEIVES, SENDS, SOURCES, right, typed
@@ -106,6 +108,50 @@ def test_an_endless_story_is_told_its_own_line():
         said = report("f2b", typed("f2b", RECEIVES[name][0])).outcome[0].sentence
         assert "endless loop, at line 3 of your cell" in said or "line 2 of your cell" in said, line
         assert said.startswith("pk.scenarios.fan_in(receive=receive, ")
+
+
+@pytest.mark.parametrize("task", ["pre", "a1", "a3", "a4", "a7", "s8", "post"])
+def test_an_entry_that_is_no_answer_is_named_and_costs_only_itself(task):
+    """Of a table with one such entry the rest is judged as if it were left open."""
+    answer = right(task)
+    key = next(iter(answer))
+
+    made, left_open = report(task, answer | {key: "nonsense"}), report(task, answer | {key: ...})
+
+    assert made.points == left_open.points > 0
+    said = " ".join(row.sentence for row in made.outcome)
+    assert re.search(f"{key!r}: .*(expected|did you mean)", said)
+
+
+FORGOTTEN = {  # the line with the slip, and what is said of it
+    "f2a": ("    yield SlotReady(", "makes SlotReady(...) but does not yield it."),
+    "f2b": ("    yield from deliver(", "calls deliver(...) without 'yield from'."),
+}
+
+
+@pytest.mark.parametrize("task", FORGOTTEN)
+def test_a_forgotten_yield_comes_first_in_the_report(task, monkeypatch):
+    """The student reads the line that makes a step and throws it away, before what came of it."""
+    right_line, sentence = FORGOTTEN[task]
+    forgets = right_line.replace("yield from ", "").replace("yield ", "")
+    source = SOURCES[task].replace(right_line, forgets)
+    line = next(n for n, text in enumerate(source.splitlines(), 1) if text.startswith(forgets))
+    cell = None, None, source.splitlines(keepends=True), "<ipython-input-5>"
+    monkeypatch.setitem(linecache.cache, "<ipython-input-5>", cell)
+
+    rows = report(task, typed(task, source)).outcome
+
+    broken = [row.sentence for row in rows if not row.earned]
+    assert broken[0].startswith(f"Line {line} of your cell {sentence} ")
+    assert not any(sentence in said for said in broken[1:])
+
+
+def test_a_report_without_a_run_says_where_the_story_stopped():
+    """play() has nothing to show then, and says why."""
+    said = report("f2b", typed("f2b", RECEIVES["raises"][0])).play()
+
+    assert said.startswith("There is nothing to play: the story stopped before the run was over.")
+    assert "at line 3 of your cell" in said
 
 
 def test_hidden_points_wait_for_the_grading():

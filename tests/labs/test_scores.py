@@ -1,7 +1,12 @@
 """Every lab: each wrong answer scores what its author says, and real nbgrader agrees."""
 
+import os
+import shutil
+import subprocess
+import sys
+
 import pytest
-from grading.course import LABS, feedback, grade, solutions
+from grading.course import LABS, REPOSITORY, feedback, grade, hand_in, solutions
 
 from popcorn_edu.grading.doctor import TEST
 from popcorn_edu.grading.lab import Lab, lab_module
@@ -38,3 +43,35 @@ def test_the_solutions_get_full_points_and_a_blank_notebook_none(name, tmp_path)
     assert scores["blank"] == dict.fromkeys(full, 0)
     page = feedback(tmp_path, name, "right")
     assert "Traceback (most recent" not in page
+
+
+@pytest.mark.slow
+def test_the_recipe_of_the_settings_works_on_a_fresh_clone(tmp_path):
+    """The two commands that labs/nbgrader_config.py names, then autograde, all typed by hand."""
+    folder = tmp_path / "labs"
+    made = shutil.ignore_patterns("build", ".ipynb_checkpoints", "__pycache__", "gradebook.db*")
+    shutil.copytree(LABS, folder, ignore=made)
+    own = {
+        "PYTHONPATH": str(REPOSITORY),
+        "JUPYTER_CONFIG_DIR": str(tmp_path / "jupyter"),
+        "IPYTHONDIR": str(tmp_path / "ipython"),
+    }
+    own = {name: value for name, value in os.environ.items() if "POPCORN" not in name} | own
+
+    def typed(program, *words):
+        line = [sys.executable, "-m", program, *words]
+        done = subprocess.run(line, cwd=folder, env=own, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    typed("popcorn_edu", "labs", "build")
+    typed("nbgrader", "generate_assignment", "lab00", "--force")
+    released = folder / "student" / "lab00" / "lab00.ipynb"
+    assert released.read_bytes() == (LABS / "student" / "lab00" / "lab00.ipynb").read_bytes()
+    hand_in(released, folder / "build" / "submitted" / "ada" / "lab00", solutions("lab00"))
+    typed("nbgrader", "autograde", "lab00")
+
+    from nbgrader.api import Gradebook
+
+    with Gradebook(f"sqlite:///{folder / 'build' / 'gradebook.db'}") as book:
+        score = book.find_submission("lab00", "ada").score
+    assert score == sum(task.points for task in lab_module("lab00").TASKS)

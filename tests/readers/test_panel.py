@@ -8,7 +8,7 @@ import popcorn_edu as pk
 from popcorn_edu import scenarios
 from popcorn_edu.engine.trace import PopcornError
 from popcorn_edu.readers import figures
-from popcorn_edu.readers.panel import CONTROLS, MESSAGES_AT_MOST, RUNS_KEPT, panel
+from popcorn_edu.readers.panel import CONTROLS, MESSAGES_AT_MOST, RUNS_KEPT, Number, panel
 
 
 @pytest.fixture
@@ -97,10 +97,26 @@ def test_numbers_stay_within_their_limits():
     """What is typed beyond a limit becomes the limit, at both ends."""
     shown = panel()
     for control in shown.controls.values():
-        if isinstance(control, ipywidgets.BoundedIntText):
+        if isinstance(control, Number):
             for wanted in (-(10**12), 10**12):
                 control.value = wanted
                 assert control.value in (control.min, control.max)
+
+
+def test_a_number_held_to_its_limit_is_said():
+    """0 ring slots become 1, and the message says so, at once and again with the next run."""
+    shown = panel(kernels=3, messages=1)
+    slots = shown.controls["slots"]
+    sentence = "ring slots: 0 is not possible, so it is the least, 1."
+    slots.set_state({"value": 0})  # as the browser does it
+    assert slots.value == 1 and sentence in shown.message.value
+    press(shown)
+    assert sentence in shown.message.value and "is kept" in shown.message.value
+    press(shown)
+    assert sentence not in shown.message.value
+    slots.value = 5_000
+    slots.value = 8
+    assert "not possible" not in shown.message.value
 
 
 @pytest.mark.parametrize("end", ["min", "max"])
@@ -108,7 +124,7 @@ def test_both_ends_of_every_number_run(end):
     """Each number at its lowest or highest gives a run or one sentence, never an exception."""
     shown = panel(machine="uv2000-384")
     for name, control in shown.controls.items():
-        if isinstance(control, ipywidgets.BoundedIntText) and (end, name) != ("max", "kernels"):
+        if isinstance(control, Number) and (end, name) != ("max", "kernels"):
             old, control.value = control.value, getattr(control, end)
             press(shown)
             assert "is kept" in shown.message.value

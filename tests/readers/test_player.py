@@ -188,6 +188,12 @@ def test_without_scripts_a_table_of_the_steps_remains(run):
     assert ("are left out" in text) == (len(run) > player.FALLBACK_STEPS)
 
 
+def test_a_message_in_a_table_is_shown_in_words(run):
+    """A slot that holds message 0 of kernel 2 says so, and not the name of an event class."""
+    texts = [item[0] for item in play(run).payload["values"] if isinstance(item, list)]
+    assert "message 0 of kernel 2" in texts and "PayloadCopied" not in texts
+
+
 def test_what_a_learner_writes_is_text_not_markup():
     """A sentence with angle brackets cannot become markup, in the table or in the data."""
     trace = Trace({"scenario": "<img src=x onerror=alert(1)>"})
@@ -236,6 +242,15 @@ def test_a_fork_for_the_page_is_the_same_as_in_python(run, monkeypatch):
     assert forked.payload["title"].startswith("Fork at record 60: it never happens that")
     again = player.fork_for_page(forked.payload["live"]["run"], 70, "look_again", False)
     assert again.run.trace.digest() != forked.run.trace.digest()
+
+
+def test_a_fork_keeps_the_name_that_its_origin_was_shown_by(run, monkeypatch):
+    """The line of a fork, and of a fork of it, begins with what play(name=...) was given."""
+    monkeypatch.setattr(player, "_kernel_id", lambda: "a-kernel")
+    key = play(run, name='lab.run("demo")').payload["live"]["run"]
+    forked = player.fork_for_page(key, 60, "drop", True).payload
+    assert forked["forked"] == 'lab.run("demo").fork(60, drop=True).play()'
+    assert forked["fork"]["name"] == 'lab.run("demo").fork(60, drop=True)'
 
 
 def test_a_run_that_the_kernel_lost_is_one_sentence():

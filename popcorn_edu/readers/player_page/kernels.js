@@ -1,4 +1,5 @@
 // Per-kernel state: one row for each kernel, one column for each table that has rows by kernel.
+// A *steady* column, which only the run's first record fills, is left out until it is asked for.
 
 class Kernels {
   constructor(app) {
@@ -10,13 +11,20 @@ class Kernels {
     this.story.patchOld.forEach((old, p) => { if (old >= 0) lively.add(data.cellTable[this.story.patchCell[p]]); });
     const partAt = (table) => data.tables.findIndex((other) => other.part === table.part);
     this.tables.sort((a, b) => partAt(a) - partAt(b) || lively.has(b.number) - lively.has(a.number) || a.number - b.number);
+    const moving = new Set(); // tables that some later record changes
+    const begun = this.story.first ? 0 : this.story.patchStart[Math.min(1, this.story.count)];
+    this.story.patchCell.subarray(begun).forEach((cell) => moving.add(data.cellTable[cell]));
+    for (const table of this.tables) table.look = { class: moving.has(table.number) ? null : "steady" };
+    this.steady = this.tables.filter((table) => table.look.class).length;
     this.cells = [];
-    const parts = [...new Set(this.tables.map((table) => table.part))];
+    this.parts = [...new Set(this.tables.map((table) => table.part))].map((part) => ({
+      th: make("th", { scope: "colgroup" }, part), tables: this.tables.filter((table) => table.part === part),
+    }));
     const body = data.kernels.map((kernel) => make("tr", { "data-kernel": kernel },
       make("th", { scope: "row" }, make("button", { type: "button", class: "link", "aria-pressed": "false", onclick: () => app.selectKernel(kernel) },
         chipOf(kernel), make("span", { class: "hide" }, `kernel ${kernel}`))),
       ...this.tables.map((table) => {
-        const td = make("td");
+        const td = make("td", table.look);
         this.cells.push({
           td, cell: this.story.index[table.number].get(String(kernel)), value: -2, fresh: false,
           group: this.story.groupNumber.get(`${table.number} ${kernel}`), isSet: table.isSet,
@@ -24,13 +32,33 @@ class Kernels {
         return td;
       })));
     this.rows = body;
+    this.table = make("table", { class: "state" },
+      make("thead", {},
+        make("tr", {}, make("td", {}), ...this.parts.map((part) => part.th)),
+        make("tr", {}, make("th", { scope: "col" }, "kernel"),
+          ...this.tables.map((table) => make("th", { scope: "col", ...table.look }, table.name.replaceAll("_", " "))))),
+      make("tbody", {}, ...body));
+    this.left = make("span");
+    this.toggle = make("button", { type: "button", class: "link", onclick: () => this.showSteady(!this.whole) });
     this.node = make("section", { class: "view kernels", "aria-label": "State of each kernel" },
-      make("div", { class: "view-head" }, make("h3", {}, "What each kernel knows"), make("span", { class: "quiet" }, "a frame marks what this step changed")),
-      make("div", { class: "scroll tall" }, make("table", { class: "state" },
-        make("thead", {},
-          make("tr", {}, make("td", {}), ...parts.map((part) => make("th", { scope: "colgroup", colspan: this.tables.filter((table) => table.part === part).length }, part))),
-          make("tr", {}, make("th", { scope: "col" }, "kernel"), ...this.tables.map((table) => make("th", { scope: "col" }, table.name.replaceAll("_", " "))))),
-        make("tbody", {}, ...body))));
+      make("div", { class: "view-head" }, make("h3", {}, "What each kernel knows"), make("span", { class: "quiet" }, "a frame marks what this step changed"),
+        this.steady ? make("span", { class: "quiet left-out" }, this.left, " ", this.toggle) : null),
+      make("div", { class: "scroll tall" }, this.table));
+    this.showSteady(this.steady === this.tables.length);
+  }
+
+  showSteady(whole) {
+    const one = this.steady === 1, columns = one ? "1 column" : `${this.steady} columns`;
+    this.whole = whole;
+    setClass(this.table, "whole", whole);
+    for (const { th, tables } of this.parts) {
+      const shown = tables.filter((table) => whole || !table.look.class).length;
+      th.colSpan = Math.max(1, shown);
+      th.hidden = !shown;
+    }
+    setText(this.left, whole ? `${columns} never ${one ? "changes" : "change"}:`
+      : `${columns} that never ${one ? "changes is" : "change are"} left out:`);
+    setText(this.toggle, `${whole ? "leave" : "show"} ${one ? "it" : "them"}${whole ? " out" : ""}`);
   }
 
   update() {
@@ -64,8 +92,8 @@ class Kernels {
   showGroup(item) {
     const { story } = this, { data } = story, parts = [], live = story.groups[item.group];
     for (const cell of live) {
-      const key = data.cellKey[cell].slice(1).join(" "), value = story.plain(story.state[cell]);
-      parts.push(item.isSet ? key : `${key}: ${story.text(story.state[cell])}`);
+      const key = data.cellKey[cell].slice(1).join(" "), value = story.plain(story.state[cell]), text = story.text(story.state[cell]);
+      parts.push(item.isSet ? key : value?.kind ? text : `${key}: ${text}`); // an event says itself what it is
       if (parts.length === 4 || (live.size > 1 && typeof value === "object")) break;
     }
     const text = !live.size ? "–" : live.size > parts.length ? `${live.size} entries` : parts.join(", ");
