@@ -1,7 +1,7 @@
 """Seventeen things that sound right about a replicated-kernel system and are not.
 
-A check that recognises one of them names it by its tag; the student reads the correction, and
-the instructor can count the tags over a class.
+A check that recognises one of them names it by its tag. The student reads the correction alone;
+the tag stays with the report's row (``data-tag`` in its HTML), to be counted over a class.
 """
 
 from __future__ import annotations

@@ -114,6 +114,11 @@ class Lab:
         return self.folder / name
 
     def open(self, page, name: str) -> None:
+        # Asked to run before its kernel is there, JupyterLab asks which one: the one it offers.
+        asks = page.locator(".jp-Dialog", has_text="Select Kernel")
+        page.add_locator_handler(
+            asks, lambda dialog: dialog.get_by_role("button", name="Select", exact=True).click()
+        )
         page.goto(f"{self.url}/lab/tree/{name}?token={TOKEN}&reset")
         page.locator(".jp-NotebookPanel:visible .jp-Notebook").wait_for()
 
