@@ -12,7 +12,6 @@ import difflib
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -248,21 +247,14 @@ def export_command(args: argparse.Namespace) -> int:
         raise PopcornError(f"{out} is already there; --force replaces it")
     run = open_run(args.what, scenarios.names())
     if args.to == "html":
-        content = page(run)
+        from popcorn_edu.readers.player import to_html  # late: the other formats need no pictures
+
+        to_html(run, out)
     else:
         text = export.as_csv(run.trace) if args.to == "csv" else export.as_text(run.trace)
-        content = text.encode()
-    write_whole(out, content)
+        write_whole(out, text.encode())
     print(f"wrote {out}")
     return 0
-
-
-def page(run: Run) -> bytes:
-    """The player as a page of its own."""
-    from popcorn_edu.readers.player import to_html  # late: the other formats need no pictures
-
-    with tempfile.TemporaryDirectory() as folder:
-        return to_html(run, Path(folder) / "page.html").read_bytes()
 
 
 def labs_command(args: argparse.Namespace) -> int:

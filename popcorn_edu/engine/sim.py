@@ -384,7 +384,7 @@ class Sim:
         return send
 
     def _wait(self, actor: Actor, until: Until, now: int) -> None:
-        actor.waits, kind, fields, values = until, until.kind, until.fields, until.values
+        actor.waits, kind, fields, key = until, until.kind, until.fields, until.key
         try:
             group = self._groups[kind, fields]
         except KeyError:
@@ -392,7 +392,6 @@ class Sim:
             look = itemgetter(*places) if places else _anything
             group = self._groups[kind, fields] = look, {}
             self._waiting.setdefault(kind, []).append(group)
-        key = values[0] if len(values) == 1 else values
         actors = group[1]
         if key in actors:
             actors[key].append(actor)
@@ -405,9 +404,7 @@ class Sim:
 
     def _time_out(self, actor: Actor, until: Until) -> None:
         if actor.waits is until:
-            values = until.values
-            key = values[0] if len(values) == 1 else values
-            self._groups[until.kind, until.fields][1][key].remove(actor)
+            self._groups[until.kind, until.fields][1][until.key].remove(actor)
             actor.waits, actor.due = None, self._env.now
             actor.turn(actor)
 
@@ -433,7 +430,7 @@ class Sim:
         self.world.dispatch[kind] = NOTHING
 
     def _edited(self, actor: Actor, step: Event, now: int) -> Event | None:
-        """A fork's one edit, made just before the record ``edit.at``."""
+        """The next edit of a fork, made just before the record ``edit.at``."""
         edit = self._edits_left.pop(0)
         if edit.delay:
             first = self.trace._turns[-1][0]

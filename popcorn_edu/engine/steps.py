@@ -60,12 +60,13 @@ _CHECKED: set[tuple] = set()  # (kind, fields) that were found right once
 class Until:
     """Wait for a record of this kind whose fields have these values, at most ``within`` ns."""
 
-    __slots__ = ("kind", "fields", "values", "within")
+    __slots__ = ("kind", "fields", "values", "key", "within")
 
     def __init__(self, kind: type[Event], *, within: int | None = None, **match) -> None:
         self.kind, self.within = kind, within
         self.fields = fields = tuple(match)
-        self.values = tuple(match.values())
+        self.values = values = tuple(match.values())
+        self.key = values[0] if len(values) == 1 else values  # as an itemgetter answers
         if within is not None and (type(within) is not int or within < 0):
             raise PopcornError(
                 f"Until wants within= as a whole number of nanoseconds, 0 or more, not {within!r}"

@@ -40,6 +40,7 @@ from bisect import bisect_left, bisect_right
 from collections import namedtuple
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
+from functools import cache
 from itertools import accumulate, chain, islice, repeat
 from operator import sub
 from pathlib import Path
@@ -47,6 +48,7 @@ from typing import NamedTuple
 
 FILE_FORMAT = "popcorn_edu trace"
 FILE_VERSION = 1
+ZIP_DATE = (2020, 1, 1, 0, 0, 0)  # of every member: a file does not say when it was made
 CHUNK_RECORDS = 2048  # how many records wait as tuples before they are packed into columns
 NARROW, WIDE = "I", "q"  # a field's type: array reads unsigned values three times as fast as signed
 NO_CAUSE = array("i", [-1])
@@ -169,13 +171,18 @@ class Coding:
 
     def __init__(self, kind: type[Event], index: int) -> None:
         self.kind, self.index, self.width = kind, index, len(kind.fields)
-        notes = kind.__annotations__
-        self.back = [_decoder(kind, notes[field]) for field in kind.fields]
+        self.back = _decoders(kind)
         self.tabled = [place for place, how in enumerate(self.back) if how is TABLED]
         self.plain = all(how is None for how in self.back)
 
 
 TABLED = object()
+
+
+@cache
+def _decoders(kind: type[Event]) -> tuple:
+    """How the stored number of each field becomes its value again."""
+    return tuple(_decoder(kind, kind.__annotations__[field]) for field in kind.fields)
 
 
 def _decoder(kind: type[Event], note: object):
@@ -490,12 +497,7 @@ class Trace:
         """Write the run to a file; a crash half-way leaves the old file or none, never a half."""
         header, columns = self._portable()
         header |= {"format": FILE_FORMAT, "version": FILE_VERSION, "meta": self.meta}
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-            columns = {"header.json": json.dumps(header, sort_keys=True)} | columns
-            for name, body in columns.items():
-                archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), body, 8)
-        return write_whole(path, packed.getvalue())
+        return write_zip(path, {"header.json": json.dumps(header, sort_keys=True)} | columns)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Trace:
@@ -590,6 +592,15 @@ def write_whole(path: str | os.PathLike, content: bytes) -> Path:
     return path
 
 
+def write_zip(path: str | os.PathLike, members: dict[str, str | bytes]) -> Path:
+    """Write a zip whole; the same members make the same file, whenever they are written."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, body in members.items():
+            archive.writestr(zipfile.ZipInfo(name, ZIP_DATE), body, zipfile.ZIP_DEFLATED)
+    return write_whole(path, packed.getvalue())
+
+
 def _bytes(column: array) -> bytes:
     if sys.byteorder == "big":
         column = array(column.typecode, column)
@@ -610,7 +621,7 @@ def all_kinds(base: type[Event] = Event) -> Iterator[type[Event]]:
 
 def field_problem(event: Event) -> str:
     """What is wrong with an event's values, in words; empty if nothing is."""
-    for field, value, how in zip(event.fields, event, Coding(type(event), 0).back, strict=True):
+    for field, value, how in zip(event.fields, event, _decoders(type(event)), strict=True):
         name = f"{type(event).__name__}.{field}"
         if how is TABLED:
             if not _is_plain(value):

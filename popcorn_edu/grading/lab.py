@@ -19,12 +19,11 @@ import importlib
 import json
 import os
 import pkgutil
-import zipfile
 from pathlib import Path
 from types import ModuleType
 
 import popcorn_edu.grading
-from popcorn_edu.engine.trace import PopcornError, near_names
+from popcorn_edu.engine.trace import PopcornError, near_names, write_zip
 from popcorn_edu.grading.answers import NotAnAnswer, fit
 from popcorn_edu.grading.doctor import Checkup, checkup, notebook_path
 from popcorn_edu.grading.predict import Question, Reveal, form
@@ -39,8 +38,6 @@ from popcorn_edu.grading.tasks import (
     judge,
     number,
 )
-
-ZIP_EPOCH = (2020, 1, 1, 0, 0, 0)  # a fixed date: the same work makes the same file
 
 
 def lab(name: str | int, variant: str | None = None, student: str | None = None) -> Lab:
@@ -209,10 +206,8 @@ class Lab:
         try:
             notebook = Path(path) if path else notebook_path(self.number)
             target = notebook.with_suffix(".zip")
-            with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-                log = json.dumps(self.log, indent=1)
-                for name, body in ((notebook.name, notebook.read_bytes()), ("log.json", log)):
-                    archive.writestr(zipfile.ZipInfo(name, ZIP_EPOCH), body, zipfile.ZIP_DEFLATED)
+            log = json.dumps(self.log, indent=1)
+            write_zip(target, {notebook.name: notebook.read_bytes(), "log.json": log})
         except PopcornError as problem:
             return Note(f"No bundle written: {problem}")
         except OSError as problem:

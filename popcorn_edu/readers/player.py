@@ -34,7 +34,15 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from popcorn_edu.engine.trace import Event, NeverHappened, PopcornError, Record, Word, near_names
+from popcorn_edu.engine.trace import (
+    Event,
+    NeverHappened,
+    PopcornError,
+    Record,
+    Word,
+    near_names,
+    write_whole,
+)
 
 RECORDS_AT_MOST = 200_000  # in one player; a longer run is shown in part
 FALLBACK_STEPS = 200  # rows of the plain table
@@ -238,7 +246,7 @@ def play(
 
 def to_html(run, path, **options) -> Path:
     """Write the player as a page of its own; returns the path."""
-    player, path = play(run, **options), Path(path)
+    player = play(run, **options)
     title = escape(player.payload["title"])
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
@@ -246,11 +254,7 @@ def to_html(run, path, **options) -> Path:
         f'<body style="margin:1rem"><main><h1 style="font:1.2rem sans-serif">{title}</h1>'
         f"{player.html()}</main></body></html>\n"
     )
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as problem:
-        raise PopcornError(f"cannot write {path}: {problem.strerror or problem}") from None
-    return path
+    return write_whole(path, page.encode())
 
 
 # -- the fold: what changes at each record --------------------------------------------------------
