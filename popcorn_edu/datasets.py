@@ -6,8 +6,11 @@ path. In a checkout the folder lies beside the package; in an installed copy it 
 
 Words
     name     "magny-cours-48", "c2c-intel-x5650-2s": short, unique, for people to type
-    kind     topology, c2c (core-to-core latencies), ipi, numa, licence
-    machine  a topology with the latencies that belong to it; the manifest's second table
+    kind     topology, memmap (boot log), acpi, pci, irq, board, scenario (somebody's partition
+             plan), vectors (what the Linux kernel's parsers answer), c2c (core-to-core
+             latencies), ipi, numa, licence
+    machine  the files of one computer: a topology or its firmware's tables, and whatever else is
+             known of it; the manifest's second table
 """
 
 from __future__ import annotations
@@ -59,7 +62,7 @@ def machine_names() -> tuple[str, ...]:
 
 
 def machine(name: str | None = None) -> dict:
-    """What a machine is made of: a topology file or a shape, and its measured latencies."""
+    """What a machine is made of: its files by kind, or a shape, and its measured latencies."""
     return _look_up(manifest()["default_machine"] if name is None else name, _machines(), "machine")
 
 

@@ -17,6 +17,8 @@ IDENTIFYING = re.compile(
 )
 HARDWARE_ADDRESS = re.compile(r"\b(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}\b", re.IGNORECASE)
 EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+")
+ACPI_LETTERS = re.compile(r"(?m)^(    [0-9A-F]{4}: .{48}).*$")  # the right column only repeats
+LICENCES = ("BSD-3-Clause", "MIT", "Apache-2.0", "CC-BY-4.0", "LicenseRef-facts-only")
 DATA = [name for name in datasets.names() if datasets.entry(name)["kind"] != "licence"]
 
 
@@ -36,7 +38,7 @@ def test_every_name_and_alias_is_used_once():
 def test_every_file_says_where_it_comes_from_and_under_which_licence(name):
     """Licence with its text, origin, how it was obtained, and one line of what it is."""
     item = datasets.entry(name)
-    assert item["licence"] in ("BSD-3-Clause", "MIT", "LicenseRef-facts-only")
+    assert item["licence"] in LICENCES
     assert (datasets.root() / item["licence_file"]).read_text(encoding="utf-8").strip()
     assert all(item["origin"][part] for part in ("repo", "path", "commit"))
     assert item["obtained"] and item["about"]
@@ -47,6 +49,7 @@ def test_every_file_says_where_it_comes_from_and_under_which_licence(name):
 def test_every_licence_is_used_and_has_its_own_entry():
     """A licence text without a file under it is clutter; one without an entry is unchecked."""
     used = {datasets.entry(name)["licence_file"] for name in DATA}
+    used |= {datasets.entry(name).get("notice_file") for name in DATA} - {None}
     assert used == {datasets.entry(name)["file"] for name in datasets.names("licence")}
 
 
@@ -66,23 +69,46 @@ def test_a_topology_names_nobodys_computer(name):
 @pytest.mark.parametrize("name", DATA)
 def test_no_file_holds_a_hardware_address_or_an_email(name):
     """The data are of machines, not of people."""
-    text = datasets.read_text(name)
+    text = ACPI_LETTERS.sub(r"\1", datasets.read_text(name))
     assert HARDWARE_ADDRESS.findall(text) == []
     assert EMAIL.findall(text) == []
 
 
+def test_a_work_that_wants_its_notice_shown_gets_it():
+    """Apache-2.0: a notice file goes with what is under it."""
+    wanting = [n for n in DATA if "node_exporter" in datasets.entry(n)["origin"]["repo"]]
+    assert wanting == list(datasets.names("irq"))
+    assert all("NOTICE" in datasets.entry(name)["notice_file"] for name in wanting)
+
+
+KINDS = {"topology": "topology", "memmap": "memmap", "acpi": "acpi", "pci": "pci", "board": "board"}
+
+
 @pytest.mark.parametrize("name", datasets.machine_names())
 def test_a_machine_is_made_of_files_that_are_there(name):
-    """A machine has a topology file or a shape, and measured ones have their own latencies."""
+    """CPUs come from one sort of file, or from a shape; measured machines have own latencies."""
     made = datasets.machine(name)
-    assert ("topology" in made) != ("shape" in made)
-    if "topology" in made:
-        assert datasets.entry(made["topology"])["kind"] == "topology"
+    assert sum(part in made for part in ("topology", "acpi", "board", "shape")) == 1
+    for part, kind in KINDS.items():
+        if part in made:
+            assert datasets.entry(made[part])["kind"] == kind
+            assert datasets.entry(made[part])["machine"] == name
     if made["latencies"]:
         assert datasets.entry(made["latencies"])["kind"] == "c2c"
         assert datasets.entry(made["latencies"])["machine"] == name
     if "shape" in made:
         assert "shape" in made["note"]
+
+
+@pytest.mark.parametrize("kind", ["memmap", "acpi", "board", "scenario"])
+def test_every_file_of_firmware_has_its_oracle(kind):
+    """What an independent reading found lies beside the tests."""
+    folder = {"memmap": "memmaps", "board": "boards", "scenario": "scenarios"}.get(kind, kind)
+    for name in datasets.names(kind):
+        file = Path(datasets.entry(name)["file"]).name
+        if not file.endswith(".dts"):
+            stem = file.split(".")[0]
+            assert (Path(__file__).parent / "data" / folder / f"{stem}.expected.json").is_file()
 
 
 @pytest.mark.parametrize(
@@ -96,7 +122,10 @@ def test_a_machine_is_made_of_files_that_are_there(name):
             lambda: datasets.machine("magny cours 48"),
             "There is no machine called 'magny cours 48'; did you mean magny-cours-48 or",
         ),
-        (lambda: datasets.machine("zzz"), "There is no machine called 'zzz'; expected one of:"),
+        (
+            lambda: datasets.machine("zzz"),
+            "There is no machine called 'zzz'; expected one of 34 names, such as",
+        ),
         (
             lambda: datasets.names("c2d"),
             "There is no kind of dataset called 'c2d'; did you mean c2c?",

@@ -16,6 +16,15 @@ Words
               of the firmware's distance table (SLIT). Without a table every package is 1 hop away
     clock     one speed for the whole machine, in whole MHz, so that cycles become whole ns
 
+A kernel that boots needs addresses besides: where the RAM is and whose node's, which interrupt
+controllers there are, which devices. Those come from the firmware (firmware.py) and from PCI
+listings (pci.py); how the files of one machine are joined is assembly.py.
+
+    m = Machine.load("h8qg6-64")
+    m.ram[-1]                # MemoryRange(start=0x100000000, end=0x2028000000, kind='usable')
+    m.node_at(0x500000000)   # 1
+    mine = Machine.from_files(boot_log="my.dmesg", acpi="my.acpidump", lspci="my.lspci.txt")
+
 Left out: speeds that change, and links that get busy.
 """
 
@@ -29,6 +38,7 @@ from pathlib import Path
 
 from popcorn_edu import datasets
 from popcorn_edu.engine.trace import PopcornError, near_names
+from popcorn_edu.model import assembly
 from popcorn_edu.model.costs import (
     COSTS,
     TRANSFER_COSTS,
@@ -38,7 +48,18 @@ from popcorn_edu.model.costs import (
     html_table,
     read_latencies,
 )
+from popcorn_edu.model.firmware import (
+    GIB,
+    IoApic,
+    MemoryRange,
+    NodeMemory,
+    hex_range,
+    merged,
+    read_acpi,
+    read_boot_log,
+)
 from popcorn_edu.model.hwloc import is_text, read_topology
+from popcorn_edu.model.pci import Interrupts, PciFunction, read_interrupts
 from popcorn_edu.model.topology import (
     MHZ_AT_MOST,
     Node,
@@ -51,7 +72,16 @@ from popcorn_edu.model.topology import (
 )
 
 DEFAULT_MHZ = 1700  # model default: the clock of an Opteron 6164 HE, the cost table's own machine
+GIB_AT_MOST = 1 << 20  # a node; more is a slip
 GRAPH_RADIUS = {"machine": 0.0, "package": 0.4, "node": 0.65, "core": 0.85, "cpu": 1.0}
+FILE_PARTS = {  # in the manifest, and in from_files()
+    "topology": "xml",
+    "memmap": "boot_log",
+    "acpi": "acpi",
+    "pci": "lspci",
+    "irq": "interrupts",
+    "board": "board",
+}
 OWN_NUMBERS = " with own numbers"  # ends the name of a machine whose costs or latencies changed
 
 
@@ -66,6 +96,14 @@ class Machine(Topology):
     latencies_ns: dict[tuple[int, int], int] = field(default_factory=dict, hash=False)
     latencies_source: str = ""
     costs: Mapping[str, Cost] = field(default_factory=lambda: COSTS, hash=False)
+    memory_map: tuple[MemoryRange, ...] = field(default=(), hash=False)  # firmware's, ascending
+    memory_map_source: str = ""
+    node_memory: tuple[NodeMemory, ...] = field(default=(), hash=False)  # ascending
+    apic_ids: dict[int, int] = field(default_factory=dict, hash=False)  # of every CPU, or empty
+    io_apics: tuple[IoApic, ...] = field(default=(), hash=False)
+    pci_functions: tuple[PciFunction, ...] = field(default=(), hash=False)  # bridges too
+    interrupts: Interrupts | None = field(default=None, hash=False)
+    sources: dict[str, str] = field(default_factory=dict, hash=False)  # fact -> where from
 
     # where machines come from
 
@@ -85,16 +123,84 @@ class Machine(Topology):
     @classmethod
     def from_xml(cls, source: str | bytes | Path, name: str | None = None) -> Machine:
         """A machine of your own: the path of what ``lstopo machine.xml`` wrote, or its text."""
-        topology = read_topology(source)
-        name = name or ("machine" if is_text(source) else Path(source).stem)
+        facts = assembly.Facts(read_topology(source))
+        return cls._of(facts, name or ("machine" if is_text(source) else Path(source).stem))
+
+    @classmethod
+    def from_files(
+        cls,
+        xml: str | bytes | Path | None = None,
+        boot_log: str | Path | None = None,
+        acpi: str | Path | None = None,
+        lspci: str | Path | None = None,
+        interrupts: str | Path | None = None,
+        name: str | None = None,
+    ) -> Machine:
+        """A machine of your own from all that it tells of itself; each a path, or the text.
+
+        ``lstopo machine.xml``, ``dmesg``, ``acpidump``, ``lspci -nn -D -vv`` and
+        ``/proc/interrupts``. CPUs come from ``xml``, else from ``acpi``, else from ``boot_log``;
+        a file that you leave out leaves its facts unknown or to a "model default".
+        """
+        log_text, log_file = assembly.text_or_none(boot_log, "the boot log")
+        table_text, table_file = assembly.text_or_none(acpi, "the acpidump")
+        log = None if log_text is None else read_boot_log(log_text, log_file)
+        tables = None if table_text is None else read_acpi(table_text, table_file)
+        if xml is not None:
+            files = (log_file, table_file)
+            facts = assembly.with_firmware(read_topology(xml), log, tables, *files)
+        else:
+            facts = assembly.from_firmware(log, tables, log_file, table_file)
+        if log:
+            facts.memory_map = log.memory_map
+            facts.sources["memory map"] = log_file
+        facts.io_apics, facts.sources["I/O APICs"] = assembly.io_apics(log, tables)
+        if lspci is not None:
+            listed, file = assembly.read_functions(lspci)
+            facts.functions = assembly.joined_functions(listed, facts.topology, file)
+            facts.sources["devices"] = file
+        if interrupts is not None:
+            text, file = assembly.text_and_name(interrupts, "/proc/interrupts")
+            facts.interrupts = assembly.counted(read_interrupts(text, file), facts.topology, file)
+        if log and log.tsc_khz:
+            facts.mhz = (log.tsc_khz + 500) // 1000
+            facts.sources["clock"] = f"the time-stamp counter's in {log_file}"
+        first = next(f for f in (xml, boot_log, acpi) if f is not None)
+        text = is_text(first) or (isinstance(first, str) and "\n" in first)
+        board = log.board.split(", BIOS")[0].split("/")[0] if log else ""
+        return cls._of(facts, name or ("machine" if text else Path(first).stem), board)
+
+    @classmethod
+    def _of(cls, facts: assembly.Facts, name: str, title: str = "") -> Machine:
+        """A machine of what the files say; what none of them says is laid out or left open."""
+        topology = facts.topology
+        memory_map, node_memory = facts.memory_map, facts.node_memory
+        if memory_map:
+            node_memory = assembly.whole_memory(memory_map, node_memory, topology.nodes)
+            topology = assembly.with_sizes(topology, memory_map, node_memory)
+            source = facts.sources.pop("memory map")
+        else:
+            topology = assembly.with_affinity_sizes(topology, node_memory)
+            memory_map, node_memory = assembly.layout(topology.nodes)
+            source = "model default: laid out from the sizes of the nodes" if memory_map else ""
         made = (topology.info.get("DMISysVendor"), topology.info.get("DMIProductName"))
         mhz, mhz_source = clock(topology) or (DEFAULT_MHZ, "model default")
+        if facts.mhz:
+            mhz, mhz_source = facts.mhz, facts.sources.pop("clock")
         return cls(
             **vars(topology),
             name=name,
-            title=" ".join(filter(None, made)) or topology.packages[0].model or name,
+            title=title or " ".join(filter(None, made)) or topology.packages[0].model or name,
             mhz=mhz,
             mhz_source=mhz_source,
+            memory_map=memory_map,
+            memory_map_source=source,
+            node_memory=node_memory,
+            apic_ids=facts.apic_ids,
+            io_apics=facts.io_apics,
+            pci_functions=facts.functions or assembly.functions_of(topology),
+            interrupts=facts.interrupts,
+            sources={fact: says for fact, says in facts.sources.items() if says},
         )
 
     @classmethod
@@ -105,12 +211,23 @@ class Machine(Topology):
         cores_per_node: int = 1,
         threads_per_core: int = 1,
         threads_adjacent: bool = False,
+        gib_per_node: int = 0,
     ) -> Machine:
         """A regular machine that nobody owns; ``topology.regular`` says how CPUs are numbered."""
         shape = (packages, nodes_per_package, cores_per_node, threads_per_core)
         made = regular(*shape, threads_adjacent)
+        if gib_per_node:
+            if not isinstance(gib_per_node, int) or not 0 < gib_per_node <= GIB_AT_MOST:
+                raise PopcornError(
+                    f"gib_per_node is {gib_per_node!r}; a whole number of GiB from 0 to "
+                    f"{GIB_AT_MOST} was expected."
+                )
+            nodes = tuple(replace(n, memory_bytes=gib_per_node * GIB) for n in made.nodes)
+            made = replace(made, nodes=nodes)
         says = f"Synthetic machine, {packages} x {nodes_per_package} x {cores_per_node} cores"
-        return cls(**vars(made), name="synthetic-" + "x".join(map(str, shape)), title=says)
+        return replace(
+            cls._of(assembly.Facts(made), "synthetic-" + "x".join(map(str, shape))), title=says
+        )
 
     def with_costs(self, **values: int) -> Machine:
         """The same machine with constants you measured: ``with_costs(icr_write_cycles=450)``."""
@@ -156,6 +273,28 @@ class Machine(Topology):
     def memory_bytes(self) -> int:
         """All memory; 0 where the file does not say."""
         return sum(node.memory_bytes for node in self.nodes)
+
+    @property
+    def bsp(self) -> int:
+        """The CPU that boots the machine: the lowest that is online."""
+        return self.cpus[0]
+
+    def apic_id(self, cpu: int) -> int:
+        """The number interrupts are addressed to; the CPU's own number where no table says."""
+        self._at(cpu)
+        return self.apic_ids.get(cpu, cpu)
+
+    @cached_property
+    def ram(self) -> tuple[MemoryRange, ...]:
+        """The usable ranges, ascending; neighbours are one."""
+        return merged(piece for piece in self.memory_map if piece.kind == "usable")
+
+    def node_at(self, address: int) -> int | None:
+        """The NUMA node whose memory an address is in, if any."""
+        for piece in self.node_memory:
+            if piece.start <= address < piece.end:
+                return piece.node
+        return None
 
     @property
     def ghz(self) -> float:
@@ -269,14 +408,56 @@ class Machine(Topology):
         offline = f", offline: {cpu_list(self.offline_cpus)}" if self.offline_cpus else ""
         lines = [
             f"{self.name}: {self.title}",
-            f"  {len(self.cpus)} CPUs ({cpu_list(self.cpus)}{offline}) in {len(self.cores)} cores, "
-            f"{len(self.packages)} packages, {len(self.nodes)} NUMA nodes; {memory}",
+            f"  {_count(len(self.cpus), 'CPU')} ({cpu_list(self.cpus)}{offline}) in "
+            f"{_count(len(self.cores), 'core')}, {_count(len(self.packages), 'package')}, "
+            f"{_count(len(self.nodes), 'NUMA node')}; {memory}",
             f"  clock {self.ghz:g} GHz ({self.mhz_source})",
+            f"  RAM: {self._ram_in_words()}",
+            f"  interrupts: {self._interrupts_in_words()}",
+            f"  devices: {self._devices_in_words()}",
         ]
+        told = ("I/O APICs", "devices")  # said above
+        lines += [f"  {fact}: {says}" for fact, says in self.sources.items() if fact not in told]
         for relation, (a, b) in self._examples.items():
             says = self.transfer_source(a, b)
             lines.append(f"  {relation}: {self.transfer_ns(a, b)} ns from CPU {a} to {b} ({says})")
         return "\n".join(lines)
+
+    def _ram_in_words(self) -> str:
+        if not self.ram:
+            return "no file says where it is"
+        usable = sum(piece.end - piece.start for piece in self.ram)
+        return (
+            f"{usable / GIB:.1f} GiB usable in {_count(len(self.ram), 'range')} up to "
+            f"{self.ram[-1].end - 1:#x}, of {_count(len(self.memory_map), 'range')} in all "
+            f"({self.memory_map_source})"
+        )
+
+    def _interrupts_in_words(self) -> str:
+        ids = "APIC ids are the CPU numbers (model default)"
+        if self.apic_ids:
+            ids = f"APIC ids {min(self.apic_ids.values()):#x}-{max(self.apic_ids.values()):#x}"
+        if not self.io_apics:
+            return f"{ids}; no file tells of I/O APICs"
+        last = self.io_apics[-1]
+        says = f" ({self.sources['I/O APICs']})" if "I/O APICs" in self.sources else ""
+        return (
+            f"{ids}; {_count(len(self.io_apics), 'I/O APIC')} for the GSIs "
+            f"{self.io_apics[0].gsi_base}-{last.gsi_base + last.pins - 1}{says}"
+        )
+
+    def _devices_in_words(self) -> str:
+        functions = self.pci_functions
+        if not functions:
+            return "no file lists any"
+        bridges = sum(function.device_class == "0604" for function in functions)
+        wired = sum(function.irq is not None for function in functions)
+        by_message = sum(bool(function.msi) for function in functions)
+        says = self.sources.get("devices", "the topology file" if self.pci else "the board file")
+        return (
+            f"{_count(len(functions), 'PCI function')}, {bridges} of them PCI bridges, {wired} "
+            f"with an interrupt, {by_message} that use MSI ({says})"
+        )
 
     def _repr_html_(self) -> str:
         rows = [
@@ -284,12 +465,26 @@ class Machine(Topology):
                 f"node {node.id}",
                 ", ".join(str(p) for p in dict.fromkeys(map(self.package_of, node.cpus))) or "none",
                 cpu_list(node.cpus) or "none",
-                f"{node.memory_bytes / 2**30:.1f} GiB" if node.memory_bytes else "unknown",
+                self._size_in_words(node),
+                ", ".join(
+                    hex_range(piece.start, piece.end)
+                    for piece in self.node_memory
+                    if piece.node == node.id
+                )
+                or "unknown",
             )
             for node in self.nodes
         ]
-        caption = f"{self.name}: {self.title}; {self.ghz:g} GHz"
-        return html_table(("NUMA node", "package", "CPUs", "memory"), rows, caption)
+        caption = (
+            f"{self.name}: {self.title}; {self.ghz:g} GHz; RAM: {self._ram_in_words()}; "
+            f"interrupts: {self._interrupts_in_words()}; devices: {self._devices_in_words()}"
+        )
+        return html_table(("NUMA node", "package", "CPUs", "memory", "addresses"), rows, caption)
+
+    def _size_in_words(self, node: Node) -> str:
+        if node.memory_bytes:
+            return f"{node.memory_bytes / GIB:.1f} GiB"
+        return "none" if self.memory_bytes else "unknown"
 
     def graph(self):
         """The machine as a networkx graph, each thing with its kind, label, CPUs and position.
@@ -425,8 +620,14 @@ class Machine(Topology):
 @cache
 def _load(name: str) -> Machine:
     made = datasets.machine(name)
-    if "topology" in made:
-        machine = Machine.from_xml(datasets.path(made["topology"]))
+    paths = {part: datasets.path(made[part]) for part in FILE_PARTS if part in made}
+    if "board" in paths:
+        from popcorn_edu.model.acrn import read_board  # late: it makes machines, as we do here
+
+        machine = read_board(paths["board"])
+    elif paths:
+        arguments = {FILE_PARTS[part]: path for part, path in paths.items()}
+        machine = Machine.from_files(**arguments)
     else:
         machine = Machine.synthetic(**made["shape"])
     if "mhz" in made:
@@ -435,6 +636,10 @@ def _load(name: str) -> Machine:
         says = f"{made['latencies']} ({datasets.entry(made['latencies'])['origin']['repo']})"
         machine = machine.with_latencies(datasets.path(made["latencies"]), says)
     return replace(machine, name=made["name"], title=made["title"])
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _transfer_cost(relation: str) -> str:

@@ -128,7 +128,8 @@ def places(topology: Topology) -> dict[int, Place]:
 
 def _dies(topology: Topology, package: Package) -> list[set[int]]:
     levels = [cache.level for cache in topology.caches]
-    shared = [c.cpus for c in topology.caches if c.level == max(levels) >= 3]
+    last = max(levels, default=0)
+    shared = [cache.cpus for cache in topology.caches if cache.level == last >= 3]
     for groups in (topology.dies, [node.cpus for node in topology.nodes], shared):
         inside = [part for part in (set(package.cpus).intersection(g) for g in groups) if part]
         if len(inside) > 1 and sum(map(len, inside)) == len(set().union(*inside)):
