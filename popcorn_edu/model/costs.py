@@ -95,8 +95,23 @@ COSTS: dict[str, Cost] = {
     "trampoline_poll_ns": _ns(100_000, 100_000, 100_000, "C", "smpboot.c, udelay(100)"),
     "trampoline_timeout_ns": _ns(5000 * _MS, 5000 * _MS, 5000 * _MS, "C", "50,000 polls"),
     "wbinvd_ns": _ns(1 * _MS, 200_000, 5 * _MS, "A", "write back and empty all caches"),
+    "trampoline_step_cycles": _cycles(200, 50, 1000, "A", "a few instructions of the trampoline"),
+    "page_tables_cycles": _cycles(
+        10_000, 4000, 40_000, "A", "zero 6 pages, write 2,048 entries and their 5 parents"
+    ),
     "kernel_init_ns": _ns(
         8000 * _MS, 2000 * _MS, 11000 * _MS, "A", "below the launch script's wait of 11 s"
+    ),
+    "kernel_head_ns": _ns(
+        1 * _MS, 100_000, 10 * _MS, "A", "from the kernel's first instruction to its boot_params"
+    ),
+    "program_start_ns": _ns(2 * _MS, 500_000, 10 * _MS, "A", "the shell starts one program"),
+    "boot_call_ns": _ns(20_000, 1000, 100_000, "A", "multikernel_boot() up to the trampoline"),
+    "devmem_copy_bytes_per_ns": Cost(
+        1, "bytes_per_ns", None, None, "A", "copying through /dev/mem, 1 GB/s"
+    ),
+    "operator_wait_ns": _ns(
+        20_000 * _MS, 11_000 * _MS, 40_000 * _MS, "C", "the launch script's wait for a secondary"
     ),
     # devices
     "vty_poll_ns": _ns(125 * _MS, 125 * _MS, 125 * _MS, "C", "virtual terminal driver's timer"),

@@ -1,4 +1,4 @@
-"""What must be true of every run of messages, and the first record that breaks it.
+"""What must be true of every run, of messages and of boots, and the first record that breaks it.
 
 A check is a pure function of a run. It returns None when its rule holds, or a Finding: the
 number and time of the first record that breaks the rule, and a sentence that says how. The
@@ -17,7 +17,27 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from popcorn_edu.engine.trace import Record, Trace
+from popcorn_edu.engine.trace import Event, Record, StoryStopped, Trace
+from popcorn_edu.model.boot import (
+    ApicIdFound,
+    BootArgsWritten,
+    BootParamsCopied,
+    BootReturned,
+    CheckedIn,
+    CommandLineRefused,
+    CommandLineWritten,
+    CpuRefused,
+    ForeignCpusTaken,
+    ForeignMemoryTaken,
+    KernelPanicked,
+    OwnCpuStarted,
+    PrimaryBooted,
+    RamdiskNoted,
+    RamdiskRefused,
+    SegmentRefused,
+    TimerHangs,
+    WrongLineTaken,
+)
 from popcorn_edu.model.messaging import (
     InterruptTaken,
     IpiArrived,
@@ -33,12 +53,22 @@ from popcorn_edu.model.rings import (
     InterruptsDisabled,
     InterruptsEnabled,
     MessageRead,
+    MessageType,
     PayloadCopied,
     Priority,
     SenderBlocked,
     SlotReady,
     TicketTaken,
     WindowPublished,
+)
+from popcorn_edu.model.trampoline import (
+    InitAsserted,
+    KernelJumped,
+    MarkerMissing,
+    MarkerSeen,
+    MarkerWritten,
+    TripleFault,
+    WrongKernelEntered,
 )
 
 
@@ -459,6 +489,160 @@ def _cycle(edges: dict[int, tuple[int, str]]) -> list[int]:
     return []
 
 
+# -- booting ------------------------------------------------------------------------------------
+
+
+ENDS_OF_A_BOOT = (  # kinds of event that say why a kernel does not come up
+    RamdiskRefused, CommandLineRefused, SegmentRefused, CpuRefused, MarkerMissing, TripleFault,
+    WrongKernelEntered, WrongLineTaken, ForeignMemoryTaken, ForeignCpusTaken, KernelPanicked,
+    TimerHangs,
+)  # fmt: skip
+
+
+def every_secondary_comes_up(run) -> Finding | None:
+    """Every kernel that was planned checks in; of the first that does not, the trace says why."""
+    planned: dict[int, Record] = {}
+    why: dict[int, Record] = {}
+    target_of: dict[int, int] = {}
+    stopped = None
+    for record in trace_of(run).records(
+        BootArgsWritten, ApicIdFound, CheckedIn, *ENDS_OF_A_BOOT, StoryStopped
+    ):
+        event = record.event
+        kind = type(event)
+        if kind is BootArgsWritten:
+            planned[event.kernel] = record
+        elif kind is ApicIdFound:
+            target_of[event.cpu] = event.kernel
+        elif kind is CheckedIn:
+            planned.pop(event.kernel, None)
+        elif kind is StoryStopped:
+            stopped = record
+        else:
+            kernel = event.kernel if "kernel" in event.fields else target_of.get(event.cpu)
+            why.setdefault(kernel, record)
+    for kernel, record in planned.items():
+        reason, ended = "no record says why", why.get(kernel, stopped)
+        if ended:
+            record, reason = ended, str(ended.event)
+        return Finding(
+            "every_secondary_comes_up", record.seq, record.time,
+            f"kernel {kernel} was planned and never checks in: {reason}. {around(record.seq)}",
+        )  # fmt: skip
+
+
+def no_cpu_has_two_kernels(run) -> Finding | None:
+    """A CPU that runs a kernel is not reset for another, and no CPU starts a kernel twice."""
+    owner: dict[int, Record] = {}
+    for record in trace_of(run).records(PrimaryBooted, OwnCpuStarted, KernelJumped, InitAsserted):
+        event = record.event
+        runs = owner.get(event.cpu)
+        if runs is None:
+            if type(event) is not InitAsserted:
+                owner[event.cpu] = record
+            continue
+        kernel, seq = runs.event.kernel, runs.seq
+        what = (
+            f"CPU {event.cpu} is reset, although kernel {kernel} runs on it since record {seq}"
+            if type(event) is InitAsserted
+            else f"kernel {event.kernel} starts on CPU {event.cpu}, which kernel {kernel} has had "
+            f"since record {seq}"
+        )
+        return Finding(
+            "no_cpu_has_two_kernels", record.seq, record.time,
+            f"{what}. A CPU belongs to one kernel, and INIT asks nobody.",
+        )  # fmt: skip
+
+
+def marker_proves_the_trampoline(run) -> Finding | None:
+    """The primary believes a marker only if this CPU wrote it since its INIT; and it reports
+    success if, and only if, it saw one."""
+    reset: dict[int, int] = {}
+    written: dict[int, int] = {}
+    seen: dict[int, int] = {}
+    last = -1
+    for record in trace_of(run).records(InitAsserted, MarkerWritten, MarkerSeen, BootReturned):
+        event = record.event
+        kind, cpu, seq = type(event), event.cpu, record.seq
+        sentence = ""
+        if kind is InitAsserted:
+            reset[cpu] = seq
+            seen.pop(cpu, None)
+        elif kind is MarkerWritten:
+            written[cpu] = last = seq
+        elif kind is MarkerSeen:
+            seen[cpu] = seq
+            if written.get(cpu, -1) < reset.get(cpu, -1) or cpu not in written:
+                sentence = (
+                    f"the primary takes a marker for CPU {cpu}'s, which has written none since "
+                    f"its INIT: what it sees is left over from record {last}. The marker must be "
+                    "set back to 0 after each boot."
+                )
+        elif event.result == 0 and cpu not in seen:
+            sentence = f"multikernel_boot reports success, and CPU {cpu}'s marker was never seen."
+        elif event.result and cpu in seen:
+            sentence = (
+                f"multikernel_boot reports a failure, although it saw CPU {cpu}'s marker at record "
+                f"{seen[cpu]}: the trampoline runs, and the kernel may well come up."
+            )
+        if sentence:
+            return Finding("marker_proves_the_trampoline", seq, record.time, sentence)
+
+
+def boot_params_are_read_in_time(run) -> Finding | None:
+    """Nobody rewrites the one boot_params page before the kernel it was written for has read it."""
+    latest: dict[type[Event], Record] = {}
+    mine: dict[tuple[type[Event], int], Record] = {}
+    names = {CommandLineWritten: "command line", RamdiskNoted: "ramdisk"}
+    for record in trace_of(run).records(CommandLineWritten, RamdiskNoted, BootParamsCopied):
+        event = record.event
+        if type(event) is not BootParamsCopied:
+            latest[type(event)] = mine[type(event), event.kernel] = record
+            continue
+        for kind, what in names.items():
+            there = latest.get(kind)
+            if there is None or there.event.kernel == event.kernel:
+                continue
+            own = mine.get((kind, event.kernel))
+            before = f" (its own was written at record {own.seq})" if own else ""
+            return Finding(
+                "boot_params_are_read_in_time", record.seq, record.time,
+                f"kernel {event.kernel} reads the {what} of kernel {there.event.kernel}, written "
+                f"at record {there.seq}{before}. All kernels boot from one boot_params page: boot "
+                "them one after the other.",
+            )  # fmt: skip
+
+
+def everybody_checks_in_once(run) -> Finding | None:
+    """Each kernel that joins sends one check-in to each that was there before: n (n - 1) / 2."""
+    joined: list[Record] = []
+    sent: dict[tuple[int, int], int] = {}
+    for record in trace_of(run).records(WindowPublished, PayloadCopied):
+        event = record.event
+        if type(event) is WindowPublished:
+            joined.append(record)
+        elif event.type == MessageType.CHECKIN:
+            pair = event.sender, event.ring
+            if pair in sent:
+                return Finding(
+                    "everybody_checks_in_once", record.seq, record.time,
+                    f"kernel {pair[0]} checks in with kernel {pair[1]} a second time (first at "
+                    f"record {sent[pair]}).",
+                )  # fmt: skip
+            sent[pair] = record.seq
+    for place, record in enumerate(joined):
+        for earlier in joined[:place]:
+            pair = record.event.kernel, earlier.event.kernel
+            if pair not in sent:
+                return Finding(
+                    "everybody_checks_in_once", record.seq, record.time,
+                    f"kernel {pair[0]} joins and never checks in with kernel {pair[1]}, which was "
+                    f"there before it: {len(joined)} kernels need "
+                    f"{len(joined) * (len(joined) - 1) // 2:,} check-ins, and there are "
+                    f"{len(sent):,}.",
+                )  # fmt: skip
+
+
 ALL: dict[str, Callable] = {
     check.__name__: check
     for check in (
@@ -472,11 +656,28 @@ ALL: dict[str, Callable] = {
         no_needless_interrupts,
         no_lost_wakeup,
         no_deadlock,
+        every_secondary_comes_up,
+        no_cpu_has_two_kernels,
+        marker_proves_the_trampoline,
+        boot_params_are_read_in_time,
+        everybody_checks_in_once,
     )
+}
+OF_BOOTS = {  # which kinds a check reads: without them it need not look
+    "every_secondary_comes_up": {"BootArgsWritten"},
+    "no_cpu_has_two_kernels": {"PrimaryBooted", "KernelJumped"},
+    "marker_proves_the_trampoline": {"MarkerSeen", "BootReturned"},
+    "boot_params_are_read_in_time": {"BootParamsCopied"},
+    "everybody_checks_in_once": {"WindowPublished"},
 }
 
 
 def all(run) -> list[Finding]:  # noqa: A001  (reads well as checks.all(run))
     """Every rule that the run breaks, each with its first record; empty when all hold."""
-    findings = [check(run) for check in ALL.values()]
+    happened = trace_of(run).kinds().keys()
+    findings = [
+        check(run)
+        for name, check in ALL.items()
+        if name not in OF_BOOTS or not OF_BOOTS[name].isdisjoint(happened)
+    ]
     return [finding for finding in findings if finding]

@@ -67,7 +67,10 @@ class Arrow(NamedTuple):
 
 
 class Span(NamedTuple):
-    """A stretch of a lane, from a record that opens it to the one that closes it."""
+    """A stretch of a lane, from a record that opens it to the one that closes it.
+
+    ``end`` may name several kinds, with spaces between.
+    """
 
     name: str
     start: str
@@ -82,6 +85,11 @@ ARROWS = (
           "full", "circle"),
     Arrow("IPI", "IpiSent", ("src", "dst"), "IpiArrived", ("src", "kernel"),
           "open", "triangle", (5, 4), "#222222"),
+    Arrow("STARTUP IPI", "StartupIpiSent", ("cpu",), "RealModeEntered", ("cpu",),
+          "open", "triangle", (5, 4), "#222222"),
+    Arrow("marker", "MarkerWritten", ("cpu",), "MarkerSeen", ("cpu",), "full", "circle"),
+    Arrow("command line", "CommandLineWritten", ("kernel",), "BootParamsCopied", ("meant_for",),
+          "full", "circle", (2, 3)),
 )  # fmt: skip
 
 SPANS = (
@@ -93,7 +101,19 @@ SPANS = (
          "PayloadCopied", ("ring", "ticket"), "hatch"),
     Span("waits, spinning", "HeadOfLineWait", ("ring", "ticket"),
          "MessageRead", ("ring", "ticket"), "hatch"),
+    Span("a kernel starts", "KernelJumped", ("kernel",), "CheckedIn WrongLineTaken "
+         "ForeignMemoryTaken ForeignCpusTaken KernelPanicked TimerHangs", ("kernel",), "band"),
+    Span("a CPU climbs", "RealModeEntered", ("cpu",),
+         "KernelJumped TripleFault WrongKernelEntered", ("cpu",), "soft"),
+    Span("waits, spinning", "MarkerAwaited", ("cpu",), "MarkerSeen MarkerMissing", ("cpu",),
+         "hatch"),
 )  # fmt: skip
+
+FAILED_BOOTS = """
+    RamdiskRefused CommandLineRefused CommandLineTruncated SegmentRefused CpuRefused MarkerMissing
+    BootErrorFlagged StuckPrinted ExtraMapMissed TripleFault WrongKernelEntered WrongLineTaken
+    ForeignMemoryTaken ForeignCpusTaken KernelPanicked TimerHangs OperatorGaveUp
+"""
 
 # kind -> (shape, hollow?). An arrow's first and last record have its shape, full and hollow.
 GLYPHS = {
@@ -107,13 +127,19 @@ GLYPHS = {
     "HeadOfLineWait": ("bar", False),
     "MessageDropped": ("cross", False),
     "SendFailed": ("cross", False),
+    **dict.fromkeys(
+        ("RealModeEntered", "ProtectedModeEntered", "LongModeEntered", "KernelJumped"),
+        ("diamond", False),
+    ),
+    "CheckedIn": ("square", False),
+    **dict.fromkeys(FAILED_BOOTS.split(), ("cross", False)),
     "NeverHappened": ("cross", False),
     "SettingChanged": ("cross", False),
 }
 
 GLYPH_WORDS = {  # the legend
-    "diamond": "the receiver changes its mode",
-    "square": "a callback runs",
+    "diamond": "a receiver or a CPU changes its mode",
+    "square": "a callback runs, or a kernel is up",
     "bar": "starts to wait",
     "cross": "lost, failed or forked",
     "dot": "another step",
@@ -121,9 +147,26 @@ GLYPH_WORDS = {  # the legend
 
 # An actor's lane is its kernel's; its row within the lane is what it is there.
 ACTOR = re.compile(r"^(?P<before>.*?)\bkernel (?P<kernel>\d+)\b *(?P<after>.*)$")
+CPU_ACTOR = re.compile(r"^cpu (?P<cpu>\d+)$")  # in the lane of the kernel that it is woken for
 ROWS = {"": "process", "IPI to": "isr"}  # other actors: "kernel 3 softirq" is in the row softirq
 
+
+def _hex(value: object) -> str:
+    return f"{value:#x}" if type(value) is int else str(value)
+
+
 SHOWN_AS = {  # tables whose numbers read better otherwise
+    **dict.fromkeys(
+        (
+            "boot.image_at",
+            "boot.registers",
+            "boot.low",
+            "boot.pages",
+            "boot.boot_params",
+            "boot.ram",
+        ),
+        _hex,
+    ),
     "messaging.published": "{:#x}".format,
     "messaging.mapped": lambda mask: ", ".join(
         str(kernel) for kernel in range(mask.bit_length()) if mask >> kernel & 1
@@ -135,6 +178,7 @@ SCRIPTS = (
     "parts.js", "story.js", "drawing.js", "diagram.js", "ring.js", "machine.js", "kernels.js",
     "predict.js", "fork.js", "player.js", "start.js",
 )  # fmt: skip
+BOOT_SCRIPTS = ("gantt.js", "climb.js")  # only where kernels boot
 
 FIXED = {"slots"}  # settings not offered for a fork half-way: memory that is laid out already
 
@@ -156,7 +200,7 @@ class Player:
             f'aria-label="{escape(self.payload["title"])}">'
             f"{self._fallback()}"
             f'<script type="text/plain">{base64.b64encode(packed).decode()}</script>'
-            f"<script>{_script()}</script></section>"
+            f"<script>{_script(bool(self.payload['boot']))}</script></section>"
         )
 
     def _repr_html_(self) -> str:
@@ -411,8 +455,9 @@ def fold(run, window: range) -> dict:
         log.clear()
 
     kernels = _kernels(run, actors.items)
-    lanes, lane, rows, row = _lanes(actors.items, kernels)
+    lanes, lane, rows, row = _lanes(actors.items, kernels, _cpus_of(run, kernels))
     per_kernel = _per_kernel(world, tables, cells.items)
+    happened = {kind.__name__ for kind in kinds.numbers}
     return columns | {
         "first": window.start,
         "total": len(run.trace),
@@ -436,11 +481,16 @@ def fold(run, window: range) -> dict:
         "cellKey": [plain_value(key) for _, key in cells.items],
         "initial": initial,
         "values": values.items,
-        "arrows": [_joined(arrow, records) | _look(arrow) for arrow in ARROWS],
-        "spans": [_joined(span, records) | {"look": span.look} for span in SPANS],
+        "arrows": [
+            _joined(arrow, records) | _look(arrow) for arrow in ARROWS if arrow.start in happened
+        ],
+        "spans": [
+            _joined(span, records) | {"look": span.look} for span in SPANS if span.start in happened
+        ],
         "glyphWords": GLYPH_WORDS,
         "kernels": kernels,
         "ring": _ring_view(run, world, kernels),
+        "boot": _boot_view(run, world, kernels),
         "machine": _machine_view(run, kernels),
     }
 
@@ -513,10 +563,10 @@ def _joined(join: Arrow | Span, records: list[Record]) -> dict:
     """The pairs of records that an arrow or a span joins: starts (as deltas) and lengths."""
     waiting: dict[tuple, deque[int]] = {}
     ends: dict[int, int] = {}
-    starts = []
+    starts, ends_with = [], set(join.end.split())
     for place, record in enumerate(records):
         kind, event = type(record.event).__name__, record.event
-        if kind == join.end:
+        if kind in ends_with:
             queue = waiting.get(tuple(getattr(event, field) for field in join.end_key))
             if queue:
                 ends[queue.popleft()] = place
@@ -545,20 +595,34 @@ def _kernels(run, actors: list[str]) -> list[int]:
     return sorted(found)
 
 
-def _lanes(actors: list[str], kernels: list[int]) -> tuple[list[dict], list[int], list[str], list]:
+def _cpus_of(run, kernels: list[int]) -> dict[int, tuple[int, ...]]:
+    """The CPUs of each kernel, as planned: a booting kernel may have several."""
+    plan, cpus = getattr(run.setup, "plan", None), getattr(run.setup, "cpus", ())
+    if plan is not None:
+        return {kernel: plan.images[kernel].cpus for kernel in kernels}
+    return {kernel: (cpus[kernel],) for kernel in kernels} if cpus else {}
+
+
+def _lanes(
+    actors: list[str], kernels: list[int], cpus: dict[int, tuple[int, ...]]
+) -> tuple[list[dict], list[int], list[str], list]:
     """The lanes; each actor's lane; the rows within a lane; each actor's row."""
+    kernel_of = {cpu: kernel for kernel in reversed(kernels) for cpu in cpus.get(kernel, ())}
     lanes = [{"name": f"kernel {kernel}", "kernel": kernel} for kernel in kernels]
     place = {kernel: number for number, kernel in enumerate(kernels)}
     lane, names = [], []
     for who in actors:
-        match = ACTOR.match(who)
+        match, cpu = ACTOR.match(who), CPU_ACTOR.match(who)
         kernel = int(match["kernel"]) if match else None
+        if cpu:
+            kernel = kernel_of.get(int(cpu["cpu"]))
         lane.append(place.get(kernel, len(kernels)))
         role = (match["before"].strip() or match["after"].strip()) if match else ""
-        names.append(ROWS.get(role, role))
+        names.append("cpu" if cpu else ROWS.get(role, role))
     if len(kernels) in lane:
-        lanes.append({"name": "others", "kernel": None})
-    order = ["process", "isr", "softirq"]
+        strangers = [who for who, at in zip(actors, lane, strict=True) if at == len(kernels)]
+        lanes.append({"name": strangers[0] if len(strangers) == 1 else "others", "kernel": None})
+    order = ["cpu", "process", "isr", "softirq"]
     rows = [name for name in order if name in names]
     rows += sorted(set(names) - set(order))
     return lanes, lane, rows, [rows.index(name) for name in names]
@@ -572,7 +636,9 @@ def _per_kernel(world, tables: list, cells: list) -> list[bool]:
             simple[table] = False
     used = {table for table, _ in cells}
     return [
-        number in used and (simple[number] or name in world.parts[part].private)
+        number in used
+        and (simple[number] or name in world.parts[part].private)
+        and name not in getattr(world.parts[part], "not_by_kernel", ())
         for number, (part, name, _) in enumerate(tables)
     ]
 
@@ -584,12 +650,41 @@ def _ring_view(run, world, kernels: list[int]) -> dict | None:
     return {"slots": slots, "rings": kernels}
 
 
+def _boot_view(run, world, kernels: list[int]) -> dict | None:
+    """What the views of a boot must know beside the tables: whose CPU is whose, what is where."""
+    if "boot" not in world.parts:
+        return None
+    from popcorn_edu.model import boot, trampoline  # late: most runs have no boot
+
+    words = [
+        (trampoline.WARM_RESET_OFFSET, 4, "warm-reset vector"),
+        (boot.BOOT_PARAMS_ADDRESS, trampoline.PAGE_BYTES, "boot_params"),
+        (run.setup.plan.buffer, trampoline.PAGE_BYTES, "command line"),
+        (trampoline.TRAMPOLINE_ADDRESS, trampoline.PAGE_BYTES, "trampoline"),
+        (trampoline.STATUS_ADDRESS, 4, "trampoline_status_bsp"),
+        (trampoline.KERNEL_PHYS_ADDRESS, 8, "kernel_phys_addr"),
+        (trampoline.BOOT_PARAMS_PHYS_ADDRESS, 8, "boot_params_phys_addr"),
+        (trampoline.STACK_TOP - trampoline.PAGE_BYTES, trampoline.PAGE_BYTES, "stack"),
+        (trampoline.PML4_ADDRESS, trampoline.PAGE_BYTES, "PML4"),
+        (trampoline.PDPT_ADDRESS, trampoline.PAGE_BYTES, "PDPT"),
+        (trampoline.PDPT_ADDRESS + trampoline.PAGE_BYTES, 4 * trampoline.PAGE_BYTES,
+         "4 page directories"),
+        (trampoline.EXTRA_ADDRESS, trampoline.PAGE_BYTES, "extra page directory"),
+    ]  # fmt: skip
+    return {
+        "stages": [stage.name for stage in boot.Stage],
+        "cpus": [[kernel, *cpus] for kernel, cpus in _cpus_of(run, kernels).items()],
+        "low": words,
+        "images": [[kernel, run.setup.plan.images[kernel].address] for kernel in kernels],
+    }
+
+
 def _machine_view(run, kernels: list[int]) -> dict | None:
     """The machine's graph with the places that networkx gave it: CPUs on a circle, the rest inside.
 
     None where networkx cannot lay it out (it needs numpy): the player then has no such picture.
     """
-    machine, cpus = getattr(run.setup, "machine", None), getattr(run.setup, "cpus", ())
+    machine, cpus = getattr(run.setup, "machine", None), _cpus_of(run, kernels)
     if machine is None:
         return None
     try:
@@ -610,7 +705,7 @@ def _machine_view(run, kernels: list[int]) -> dict | None:
     homes = [(machine.package_of(cpu), machine.node_of(cpu), cpu) for cpu in machine.cpus]
     spokes = [(f"node {node}", f"cpu {cpu}") for _, node, cpu in homes]
     spokes += sorted({(f"package {package}", f"node {node}") for package, node, _ in homes})
-    owned = [[cpus[kernel]] for kernel in kernels] if cpus else []
+    owned = [list(cpus[kernel]) for kernel in kernels] if cpus else []
     return {
         "name": machine.name,
         "radius": PICTURE_RADIUS,
@@ -693,7 +788,8 @@ def _gate(gate: Mapping, number: int, window: range) -> dict:
 def _settings(run) -> dict:
     """The settings that a fork may change from the page: yes-or-no choices, then numbers."""
     setup = run.setup
-    fields = [name for name in getattr(setup, "__dataclass_fields__", {}) if name not in FIXED]
+    fixed = FIXED.union(getattr(setup, "FIXED", ()))
+    fields = [name for name in getattr(setup, "__dataclass_fields__", {}) if name not in fixed]
     return {
         name: getattr(setup, name)
         for wanted in (bool, int)
@@ -781,8 +877,10 @@ def _text(name: str) -> str:
 
 
 @cache
-def _script() -> str:
+def _script(boots: bool) -> str:
     """The scripts as one closure, without indentation and comment lines: a fifth smaller."""
-    lines = [line.strip() for part in SCRIPTS for line in _text(part).splitlines()]
+    parts = [part for part in SCRIPTS if part != "start.js"]
+    parts += [*BOOT_SCRIPTS, "start.js"] if boots else ["start.js"]
+    lines = [line.strip() for part in parts for line in _text(part).splitlines()]
     body = "\n".join(line for line in lines if line and not line.startswith("//"))
     return f'(() => {{\n"use strict";\n{body}\n}})();'

@@ -111,7 +111,8 @@ def test_every_way_to_change_a_dict_is_noticed():
 
 def test_the_picture_knows_only_kinds_that_exist():
     """Every event kind that an arrow, a span or a glyph names is declared somewhere."""
-    named = {kind for join in ARROWS + SPANS for kind in (join.start, join.end)} | set(GLYPHS)
+    named = {kind for join in ARROWS + SPANS for kind in (join.start, *join.end.split())}
+    named |= set(GLYPHS)
     assert named <= {kind.__name__ for kind in all_kinds()}
 
 
@@ -265,3 +266,65 @@ def test_importing_the_player_loads_nothing_heavy():
     code = f"import sys, popcorn_edu.readers.player; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+# -- boots ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def boot():
+    return scenarios.boot(kernels=3, scan=False)
+
+
+def test_the_views_of_a_boot_are_sent_only_with_a_boot(run, boot):
+    """A run of messages pays nothing for them."""
+    assert play(run).payload["boot"] is None and "class Gantt" not in play(run).html()
+    assert play(boot).payload["boot"]["stages"][0] == "OFF" and "class Gantt" in play(boot).html()
+
+
+def test_a_cpu_stands_in_the_lane_of_its_kernel(boot):
+    """What CPU 16 does before its kernel runs is that kernel's boot."""
+    payload, plan = play(boot).payload, boot.setup.plan
+    for who, lane, row in zip(payload["actors"], payload["lane"], payload["row"], strict=True):
+        if who.startswith("cpu "):
+            kernel = plan.cpus.index(int(who[4:]))
+            assert payload["lanes"][lane]["kernel"] == kernel
+            assert payload["rows"][row] == "cpu"
+
+
+def test_one_stranger_has_a_lane_with_its_name(boot):
+    """The operator is nobody's kernel."""
+    assert play(boot).payload["lanes"][-1] == {"name": "operator", "kernel": None}
+
+
+def test_a_table_by_cpu_is_no_table_of_kernels(boot):
+    """Its numbers look like kernels', and are not."""
+    by_kernel = {f"{t['part']}.{t['name']}" for t in play(boot).payload["tables"] if t["perKernel"]}
+    assert {"boot.stage", "boot.ram", "boot.timer"} <= by_kernel
+    assert by_kernel.isdisjoint({"boot.mode", "boot.owner", "boot.low", "boot.target_of"})
+
+
+def test_a_span_may_end_in_several_ways():
+    """A climb ends with the jump to the kernel, or with a triple fault."""
+    boots = scenarios.boot(kernels=3, failure="no extra map", scan=False)
+    payload = play(boots).payload
+    climbs = next(span for span in payload["spans"] if span["name"] == "a CPU climbs")
+    assert len(climbs["span"]) == 2 and -1 not in climbs["span"]
+
+
+def test_the_machine_shows_every_cpu_of_a_kernel():
+    """A kernel of a plan may have more than one."""
+    from popcorn_edu.model.partition import Partition
+
+    plan = Partition.build("h8qg6-64", grouping="per package")
+    payload = play(scenarios.boot(plan=plan, anyway=True, scan=False)).payload
+    assert [cpus for _, cpus, _, _ in payload["machine"]["kernels"]] == [
+        list(kernel.cpus) for kernel in plan.kernels
+    ]
+
+
+def test_a_fork_of_a_boot_offers_its_switches(boot):
+    """What is laid out at the start, such as the order of the boots, is not offered."""
+    settings = play(boot).payload["fork"]["settings"]
+    assert {"extra_map", "stuck_bug", "look_again"} <= settings.keys()
+    assert settings.keys().isdisjoint({"parallel", "slots"})

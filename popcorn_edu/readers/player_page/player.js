@@ -19,6 +19,7 @@ class Player {
     this.build();
     this.diagram = new Diagram(this);
     this.views = [this.diagram];
+    if (data.boot) this.views.push(new Gantt(this), new Climb(this), new LowMemory(this), new PageTables(this));
     if (data.ring) this.views.push(new Ring(this));
     if (data.machine) this.views.push(new Machine(this));
     if (data.kernels.length && data.tables.some((table) => table.perKernel)) this.views.push(new Kernels(this));
