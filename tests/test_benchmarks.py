@@ -41,6 +41,7 @@ def test_fan_in_compares_both_loads_with_simpy_by_hand():
     for table in tables[1:]:
         assert re.search(r"SimPy with Stores, by hand, no trace +[\d,]+ +1\.00 x", table)
         assert re.search(r"popcorn_edu, full trace +[\d,]+ +\d+\.\d\d x .* records a mess", table)
+        assert re.search(r"readable stories, full trace +[\d,]+ +\d+\.\d\d x .* same trace", table)
         for other in ("SimGrid", "ns-3"):
             assert re.search(rf"{other}(, no trace +[\d,]+ +\d|  +not installed: \w+ ins)", table)
     assert re.search(r"target: saturated, >= 1.0 x SimPy by hand: \d+\.\d\d x, (met|MISSED)", told)
@@ -61,7 +62,7 @@ def test_few_events_go_through_the_queue():
     """An exact count, so a gate that no busy machine can blur: at most 2.1 for each message."""
     fan_in = importlib.import_module("fan_in")
     messages = 40
-    count = fan_in.queue_events(lambda: fan_in.ours(messages, 0))
+    count = fan_in.queue_events(lambda: fan_in.readable(messages, 0))
     assert count / (fan_in.SENDERS * messages) <= fan_in.EVENTS_TARGET
 
 

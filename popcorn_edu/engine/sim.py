@@ -7,10 +7,10 @@ queue. SimPy decides nothing but which delay is over first.
 Simultaneous events have one written-down order, so that any engine can reproduce a run record
 for record: **at equal times actors act in the order of their numbers** (an actor is numbered
 when it is begun). An actor that is resumed acts until it yields a Delay that lets somebody else
-be first, or an Until. With ``schedule_seed`` the order among simultaneous actors is drawn from
-that seed instead (from the first nanosecond on); every scenario is then a fuzzer of its own
-schedules. Running ahead of the queue and the list of the woken (below) are short cuts that change
-nothing: tests/engine/test_total_order.py holds them against a scheduler that has neither.
+be first, or an Until. With ``schedule_seed`` they act in the order of ``trace.place_in_line``
+instead, another one at each time; every scenario is then a fuzzer of its own schedules. Running
+ahead of the queue and the list of the woken (below) are short cuts that change nothing:
+tests/engine/test_total_order.py holds them against a scheduler that has neither.
 
 A Delay with a CPU takes its turn on that CPU, first come first served. That is how an interrupt
 handler and the process it interrupts share one processor; preemption inside a Delay is not
@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import dis
 import gc
-import random
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import cache
@@ -53,6 +52,8 @@ from popcorn_edu.engine.trace import (
     StoryStopped,
     Trace,
     field_problem,
+    place_in_line,
+    shuffle,
 )
 from popcorn_edu.engine.world import NOTHING, Edit, Run, Stage, World
 
@@ -119,12 +120,10 @@ class Sim:
         self.now = 0
         self.scheduled = 0  # how many events went through SimPy's queue
         self._env = simpy.Environment()
-        self._draw: Callable[[int], int] | None = None
-        if schedule_seed is not None:
-            self._draw = random.Random(f"schedule {schedule_seed}").getrandbits
+        self._shuffle = None if schedule_seed is None else shuffle(schedule_seed)
         self._begun = 0
         self._alive: dict[int, Actor] = {}
-        self._ready: list[tuple[int, int, Actor]] = []  # woken at this very time: (order, number)
+        self._ready: list[tuple[int, Actor]] = []  # woken at this very time, by their place in line
         # Who waits: by the kind and the fields that are compared, then by the values. A group is
         # (how to get the values out of an event, {values: actors}).
         self._groups: dict[tuple, tuple[Callable, dict]] = {}
@@ -157,14 +156,15 @@ class Sim:
         self._alive[actor.number] = actor
         self._schedule(actor, self.now)
 
-    def _order(self, actor: Actor) -> int:
-        if self._draw is None or self.now == 0:  # at power-on everybody starts in order
+    def _order(self, actor: Actor, due: int) -> int:
+        """Where the actor stands among those who are due at the same time."""
+        if self._shuffle is None:
             return actor.number
-        return self._draw(30)
+        return place_in_line(self._shuffle, due, actor.number)
 
     def _schedule(self, actor: Actor, due: int) -> None:
         actor.due = due
-        self._queue(actor, self._order(actor), due)
+        self._queue(actor, self._order(actor, due), due)
 
     def _queue(self, wake: Wake, order: int, due: int) -> None:
         wake.callbacks = wake.again
@@ -206,12 +206,12 @@ class Sim:
             while ready:
                 now, horizon = self.now, peek()
                 if horizon == now:  # somebody else is due now too: one queue decides
-                    for order, _, actor in ready:
+                    for order, actor in ready:
                         actor.due = now
                         self._queue(actor, order, now)
                     ready.clear()
                     break
-                actor = heappop(ready)[2]
+                actor = heappop(ready)[1]
                 actor.turn(actor, now, now if ready else horizon)
                 taken += 1
                 if taken > LIMIT_STEPS or len(events) >= CHUNK_RECORDS:
@@ -248,7 +248,8 @@ class Sim:
         events, turns = self.trace._events, self.trace._turns
         say, begin_turn = events.append, turns.append
         applies, waiting, free = self.world.dispatch, self._waiting, self._cpu_free
-        env, peek, schedule, draw = self._env, self._env.peek, self._env.schedule, self._draw
+        env, peek, schedule = self._env, self._env.peek, self._env.schedule
+        shuffled, order_at = self._shuffle is not None, self._order
 
         def turn(_: simpy.Event, now: int = -1, horizon: int = 0) -> None:
             """SimPy calls it when the actor is due, _advance with the time when it was woken.
@@ -292,7 +293,7 @@ class Sim:
                         if due >= horizon:
                             actor.cause, actor.due, actor.callbacks = cause, due, again
                             self.scheduled += 1
-                            order = number if draw is None or not now else draw(30)
+                            order = order_at(actor, due) if shuffled else number
                             schedule(actor, order, due - clock)
                             return
                         # Nobody else can act before this delay is over: no need to queue it.
@@ -400,7 +401,8 @@ class Sim:
         if until.within is not None:
             timer = Wake(self._env)
             timer.again.append(lambda event: self._time_out(actor, until))
-            self._queue(timer, self._order(actor), now + until.within)
+            due = now + until.within
+            self._queue(timer, self._order(actor, due), due)
 
     def _time_out(self, actor: Actor, until: Until) -> None:
         if actor.waits is until:
@@ -410,7 +412,7 @@ class Sim:
 
     def _wake(self, event: Event, now: int, who: str, cause: int = -1) -> None:
         """Wake whoever waited for this event; each will act in its turn, at this same time."""
-        record, draw = None, self._draw
+        record = None
         for look, group in self._waiting[type(event)]:
             if not group or not (actors := group.pop(look(event), None)):
                 continue
@@ -418,8 +420,7 @@ class Sim:
                 record = Record(len(self.trace) - 1, now, who, None if cause < 0 else cause, event)
             for actor in actors:
                 actor.waits, actor.cause, actor.answer = None, record[0], record
-                order = actor.number if draw is None or not now else draw(30)
-                heappush(self._ready, (order, actor.number, actor))
+                heappush(self._ready, (self._order(actor, now), actor))
 
     # -- rare things ---------------------------------------------------------------------------
 

@@ -53,7 +53,12 @@ CHUNK_RECORDS = 2048  # how many records wait as tuples before they are packed i
 NARROW, WIDE = "I", "q"  # a field's type: array reads unsigned values three times as fast as signed
 NO_CAUSE = array("i", [-1])
 LAST_TIME = 2**63 - 1
+BITS_32 = 0xFFFF_FFFF
+MIX_FIRST, MIX_SECOND = 0x7FEB_352D, 0x5BD1_E995  # odd, below 2**31: a product fits in 63 bits
 ACTORS_AT_MOST = 0x10000  # an actor's number has two bytes in a packed record
+
+
+NAMES_AT_MOST, NAMES_SHOWN = 30, 8  # in an error's sentence: a longer list helps nobody
 
 
 class PopcornError(Exception):
@@ -74,6 +79,8 @@ def near_names(wrong: str, names: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(wrong), names, n=3, cutoff=0.5)
     if near:
         return "did you mean " + " or ".join(near) + "?"
+    if len(names) > NAMES_AT_MOST:
+        return f"expected one of {len(names)} names, such as {', '.join(names[:NAMES_SHOWN])}"
     return "expected one of: " + ", ".join(names) if names else "there are none"
 
 
@@ -85,6 +92,29 @@ class Word(IntEnum):
 
     def __format__(self, spec: str) -> str:
         return format(self.name, spec)
+
+
+def shuffle(schedule_seed: int) -> int:
+    """A schedule seed, however large, as the 32 bits that ``place_in_line`` wants."""
+    return zlib.crc32(f"schedule {schedule_seed}".encode())
+
+
+def place_in_line(shuffle: int, time: int, actor: int) -> int:
+    """Where an actor stands among all who act at one time, in a shuffled schedule.
+
+    A pure function, in whole numbers of less than 64 bits, so that any engine on any machine
+    gets the same order. No two actors have the same place: each step can be undone.
+    """
+    if time == 0:
+        return actor  # at power-on everybody starts in the order of the numbers
+    return _mixed(actor ^ _mixed(time & BITS_32 ^ _mixed(time >> 32 ^ shuffle)))
+
+
+def _mixed(x: int) -> int:
+    """Each of the 32 bits of the answer depends on each of x: multiply up, fold down, twice."""
+    x = (x ^ x >> 16) * MIX_FIRST & BITS_32
+    x = (x ^ x >> 15) * MIX_SECOND & BITS_32
+    return x ^ x >> 16
 
 
 class Event(tuple):
@@ -244,8 +274,7 @@ class Trace:
             kinds = list(map(self._index_of.__getitem__, map(type, events)))
         except KeyError:
             for kind in dict.fromkeys(map(type, events)):
-                if kind not in self._index_of:
-                    self._code(kind)
+                self.code(kind)
             kinds = list(map(self._index_of.__getitem__, map(type, events)))
         rows: Iterable = events
         if any(coding.tabled for coding in codings):
@@ -256,18 +285,34 @@ class Trace:
         fields = self._integers(rows)
         turns = list(chain.from_iterable(self._turns))
         try:
-            self._turn_time.extend(array("Q", turns[1::4]))
+            times = array("Q", turns[1::4])
             if turns[-3] > LAST_TIME:
                 raise OverflowError
         except (OverflowError, TypeError):
             raise self._no_time() from None
-        self._turn_first.extend(map(len(self._kinds).__add__, turns[0::4]))
-        self._turn_who.extend(array("I", turns[2::4]))
-        self._turn_cause.extend(array("i", turns[3::4]))
-        self._kinds.extend(array("H", kinds))
-        self._fields.extend(fields)
+        firsts = array("I", map(len(self._kinds).__add__, turns[0::4]))
+        whos, causes = array("I", turns[2::4]), array("i", turns[3::4])
+        self.write(array("H", kinds), fields, firsts, times, whos, causes)
         self._events.clear()
         self._turns.clear()
+
+    def write(self, kinds, fields, firsts, times, whos, causes) -> None:
+        """Add to the columns; for an engine that makes no events. Takes arrays, or other buffers
+        with items of the same sizes: a number from ``code`` for each record; its fields; and for
+        each turn the number of its first record, its time, actor and cause."""
+        turn = self._turn_first, self._turn_time, self._turn_who, self._turn_cause
+        for column, new in zip(
+            (self._kinds, self._fields, *turn),
+            (kinds, fields, firsts, times, whos, causes),
+            strict=True,
+        ):
+            if len(new):
+                column.frombytes(memoryview(new).cast("B"))
+
+    def code(self, kind: type[Event]) -> int:
+        """The number of a kind of event, given on first sight."""
+        index = self._index_of.get(kind)
+        return self._code(kind).index if index is None else index
 
     def _integers(self, rows: Iterable) -> array:
         """The fields of many events as one column: 32 bits wide until a value needs 64."""

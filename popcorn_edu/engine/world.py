@@ -151,6 +151,10 @@ class Stage:
     def __init__(self, world: World) -> None:
         self.__dict__ = world.__dict__  # the very same: what changes there changes here
 
+    def seen_by(self, kernel: int | None) -> Stage:
+        """The kit's own stories are trusted with all of it; a careful Sim shows them a Lens."""
+        return self
+
 
 def change_setup(setup: object, changes: dict) -> object:
     """The setup with some fields changed; a field it does not have is refused by name."""

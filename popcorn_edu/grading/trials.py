@@ -142,13 +142,13 @@ class Trials:
         if not enabled or not sent:
             return
         taken, copied = trace.next(TicketTaken).time, trace.next(PayloadCopied).time
-        first_gap = scenarios.think_times("fan_in", 0, 1, 1, 2_000)[0].ns
+        first_gap = scenarios.think_times("fan_in", 0, 1, 1, 2_000)[0]
         take_ns, copy_ns = taken - first_gap, copied - taken
         earliest = empty.time - sent.time - take_ns
         latest = enabled.time - copy_ns - sent.time - take_ns
         gap_ns, found = max((earliest + latest) // 2, 0), 0
         for seed in range(SEEDS_TRIED):
-            if earliest < scenarios.think_times("fan_in", seed, 1, 2, gap_ns)[1].ns < latest:
+            if earliest < scenarios.think_times("fan_in", seed, 1, 2, gap_ns)[1] < latest:
                 yield {**BETWEEN_SHAPE, "messages": 2, "gap_ns": gap_ns, "seed": seed}
                 found += 1
                 if found == BETWEEN_RUNS:

@@ -288,6 +288,10 @@ class Setup:
     def kernels(self) -> range:
         return range(len(self.cpus))
 
+    def window_address(self, kernel: int) -> int:
+        """Where a kernel's window is, if nothing says where its memory is (model default)."""
+        return RKINFO_ADDRESS + (kernel + 1) * GRANULE_BYTES
+
 
 class Costs:
     """The delays of each step, from the machine's labelled constants and its own distances.
@@ -306,13 +310,17 @@ class Costs:
         self._machine, self._cpus = machine, cpus
         self._pairs: dict[tuple[int, int], tuple[Delay, Delay, Delay]] = {}
         cost = machine.cost_ns
-        self.icr = [Delay(cost("icr_write_cycles"), cpu) for cpu in cpus]
+
+        def each(ns: int) -> list[Delay]:
+            return [Delay(ns, cpu) for cpu in cpus]
+
+        self.icr = each(cost("icr_write_cycles"))
         self.ipi_delivery = Delay(cost("ipi_delivery_cycles"))
-        self.isr = [Delay(cost("isr_top_half_cycles"), cpu) for cpu in cpus]
-        self.softirq = [Delay(cost("softirq_entry_cycles"), cpu) for cpu in cpus]
-        self.dispatch = [Delay(cost("callback_dispatch_cycles"), cpu) for cpu in cpus]
-        self.poll_exit = [Delay(machine.ns(self.POLL_EXIT_CYCLES), cpu) for cpu in cpus]
-        self.kthread = [Delay(cost("workqueue_hop_cycles"), cpu) for cpu in cpus]
+        self.isr = each(cost("isr_top_half_cycles"))
+        self.softirq = each(cost("softirq_entry_cycles"))
+        self.dispatch = each(cost("callback_dispatch_cycles"))
+        self.poll_exit = each(machine.ns(self.POLL_EXIT_CYCLES))
+        self.kthread = each(cost("workqueue_hop_cycles"))
 
     def pair(self, me: int, other: int) -> tuple[Delay, Delay, Delay]:
         """(take a ticket, copy into the slot, read from the slot) between two kernels."""
@@ -385,7 +393,7 @@ class Messaging(Part):
     def all_registered(self, event: AllRegistered) -> None:
         for kernel, cpu in enumerate(self.setup.cpus):
             self.kernel_started(KernelStarted(kernel, cpu))
-            self.published[kernel] = window_address(kernel)
+            self.published[kernel] = self.setup.window_address(kernel)
             self.mapped[kernel] = (1 << event.kernels) - 1
             for kind in self.setup.handlers:
                 self.callbacks[kernel, kind] = 1
@@ -461,11 +469,6 @@ class Messaging(Part):
         MessageDelivered: message_handled,
         MessageDropped: message_dropped,
     }
-
-
-def window_address(kernel: int) -> int:
-    """Where the model puts a kernel's window (model default, see GRANULE_BYTES)."""
-    return RKINFO_ADDRESS + (kernel + 1) * GRANULE_BYTES
 
 
 # -- stories: sending ---------------------------------------------------------------------------
@@ -630,14 +633,12 @@ def join(world, me: int) -> Generator:
         yield CallbackRegistered(me, type)
     if not world.messaging.published:
         yield RkinfoAllocated(me, RKINFO_ADDRESS)
-    others = list(world.messaging.published)
-    yield WindowPublished(me, window_address(me))
+    others, window = list(world.messaging.published), setup.window_address(me)
+    yield WindowPublished(me, window)
     for other in others:
         yield setup.costs.kthread[me]
         yield WindowMapped(me, other)
-        yield from send(
-            world, me, other, MessageType.CHECKIN, Priority.HIGH, payload=window_address(me)
-        )
+        yield from send(world, me, other, MessageType.CHECKIN, Priority.HIGH, payload=window)
 
 
 def checked_in(world, me: int, message: Event) -> Generator:

@@ -18,6 +18,7 @@ from popcorn_edu.engine.trace import (
     StoryStopped,
 )
 from popcorn_edu.engine.world import Part, Run, World
+from popcorn_edu.model import flat
 from popcorn_edu.model.messaging import (
     InterruptTaken,
     IpiArrived,
@@ -90,6 +91,10 @@ def uttering(*steps):
     return story
 
 
+# Scenarios in which nothing is drawn: who boots or asks when is the plan's business.
+NO_CHANCE = ("registration", "boot", "boot_64", "device_scan", "proxied_io")
+
+
 class TestOneEngine:
     @pytest.mark.parametrize("name", scenarios.names())
     @pytest.mark.parametrize("schedule_seed", [None, 3])
@@ -103,7 +108,8 @@ class TestOneEngine:
             return Run(sim.trace, start, replay, sim.waiting())
 
         monkeypatch.setattr(scenarios, "finish", stepped)
-        again = scenarios.run(name, seed=1, schedule_seed=schedule_seed)
+        with flat.played_by("stories"):
+            again = scenarios.run(name, seed=1, schedule_seed=schedule_seed)
         assert again.trace.digest() == run.trace.digest()
         assert again.waiting == run.waiting
 
@@ -118,7 +124,7 @@ class TestOneEngine:
         """And another seed another one, where the seed decides anything."""
         digests = [scenarios.run(name, seed=seed).trace.digest() for seed in (1, 1, 2)]
         assert digests[0] == digests[1]
-        assert name == "registration" or digests[0] != digests[2]
+        assert name in NO_CHANCE or digests[0] != digests[2]
 
     def test_a_schedule_seed_shuffles_reproducibly(self):
         """What happens at one time happens in an order drawn from it, the same each time."""

@@ -1,10 +1,11 @@
 """The order of simultaneous events is the documented one; no short cut of the engine changes it.
 
 Reference is the shortest scheduler that keeps the order of sim.py's docstring: one heap of
-(time, number of the actor), and nothing else. It never runs ahead and has no list of the woken.
-It knows the steps of stories, and neither Sim nor SimPy.
+(time, the actor's place in line), and nothing else. It never runs ahead and has no list of the
+woken. It knows the steps of stories, and neither Sim nor SimPy.
 """
 
+import collections
 import heapq
 import itertools
 import random
@@ -15,15 +16,25 @@ import pytest
 from popcorn_edu import scenarios
 from popcorn_edu.engine.sim import Sim
 from popcorn_edu.engine.steps import Begin, Delay, Until
-from popcorn_edu.engine.trace import Event, Record, Trace
+from popcorn_edu.engine.trace import (
+    BITS_32,
+    MIX_FIRST,
+    MIX_SECOND,
+    Event,
+    Record,
+    Trace,
+    place_in_line,
+    shuffle,
+)
 from popcorn_edu.engine.world import Part, World
+from popcorn_edu.model import flat
 
 
 class Reference:
     """Plays stories over a world, one heap entry after the other."""
 
-    def __init__(self, world: World) -> None:
-        self.world, self.records = world, []
+    def __init__(self, world: World, schedule_seed=None) -> None:
+        self.world, self.records, self.schedule_seed = world, [], schedule_seed
         self.queue, self.entries = [], itertools.count()
         self.actors, self.waiting, self.cpu_free = [], {}, {}
 
@@ -36,7 +47,10 @@ class Reference:
         self.put(now, actor, partial(self.turn, actor, now, None))
 
     def put(self, time, actor, act) -> None:
-        heapq.heappush(self.queue, (time, actor["number"], next(self.entries), act))
+        order = actor["number"]
+        if self.schedule_seed is not None:
+            order = place_in_line(shuffle(self.schedule_seed), time, order)
+        heapq.heappush(self.queue, (time, order, next(self.entries), act))
 
     def run(self) -> list[Record]:
         while self.queue:
@@ -139,23 +153,26 @@ def wanderer(world, me, seed, depth=0):
                 yield Noted(-1 if record is None else record.seq)
 
 
-def both(begin_all) -> tuple[list[Record], list[Record]]:
+def both(begin_all, schedule_seed=None) -> tuple[list[Record], list[Record]]:
     """The records of the reference and of the engine, for the same cast."""
-    reference, sim = Reference(World(None, tally=Tally)), Sim(World(None, tally=Tally))
+    reference, sim = (
+        engine(World(None, tally=Tally), schedule_seed=schedule_seed) for engine in (Reference, Sim)
+    )
     for engine in (reference, sim):
         begin_all(engine)
     return reference.run(), list(sim.run())
 
 
+@pytest.mark.parametrize("schedule_seed", [None, 7])
 @pytest.mark.parametrize("seed", range(100))
-def test_the_engine_keeps_the_order_of_the_reference(seed):
+def test_the_engine_keeps_the_order_of_the_reference(seed, schedule_seed):
     """Record for record, on stories that tie, wake crowds, share CPUs and begin others."""
 
     def begin_all(engine):
         for me in range(random.Random(seed).randrange(2, 7)):
             engine.begin(f"story {me}", wanderer, me, f"{seed} {me}")
 
-    expected, told = both(begin_all)
+    expected, told = both(begin_all, schedule_seed)
     assert told == expected
 
 
@@ -199,6 +216,41 @@ def test_a_crowd_that_is_woken_acts_at_once():
     assert [(r.time, r.who) for r in told] == [(10, "caller"), (10, "quick"), (15, "sleeper")]
 
 
+class TestThePlaceInLine:
+    """trace.place_in_line, which shuffles a schedule."""
+
+    def test_no_two_actors_share_a_place(self):
+        """At no time, under no seed: the order is total."""
+        for schedule_seed in (0, 1, -5, 2**70):
+            for time in (0, 1, 2**31, 2**33 + 1, 2**62):
+                seed = shuffle(schedule_seed)
+                assert len({place_in_line(seed, time, n) for n in range(5_000)}) == 5_000
+
+    def test_every_order_of_four_comes_up_about_equally_often(self):
+        """In seeds as in times: a fuzzer that never tries an order is none."""
+        for places in (
+            lambda n: [place_in_line(shuffle(n), 1_000, actor) for actor in range(4)],
+            lambda n: [place_in_line(shuffle(3), n + 1, actor) for actor in range(4)],
+        ):
+            counts = collections.Counter(
+                tuple(sorted(range(4), key=places(n).__getitem__)) for n in range(2_400)
+            )
+            assert len(counts) == 24 and 60 < min(counts.values()) <= max(counts.values()) < 140
+
+    def test_it_is_the_same_on_every_machine(self):
+        """These are kept: a saved schedule seed means the same schedule for ever."""
+        places = [place_in_line(shuffle(0), 2**40, n) for n in range(3)]
+        assert places == [0x80FA15D0, 0x14A0A14D, 0x323C90FB]
+
+    def test_at_power_on_everybody_starts_in_order(self):
+        """Nobody may speak before the machine has said who is registered."""
+        assert [place_in_line(shuffle(9), 0, n) for n in range(3)] == [0, 1, 2]
+
+    def test_its_products_fit_in_a_signed_64_bit_number(self):
+        """So that a compiled engine needs no wider type."""
+        assert max(MIX_FIRST, MIX_SECOND) * BITS_32 < 2**63
+
+
 CASTS = {
     "fan_in": {"kernels": 9, "messages": 6, "gap_ns": 0, "slots": 4, "high_every": 3},
     "fan_in, whole ring": {"kernels": 5, "messages": 9, "gap_ns": 0, "full_rule": "whole ring"},
@@ -212,19 +264,22 @@ CASTS = {
 
 @pytest.mark.parametrize("cast", CASTS)
 @pytest.mark.parametrize("seed", range(5))
-def test_the_scenarios_are_what_the_reference_makes_of_them(cast, seed, monkeypatch):
+@pytest.mark.parametrize("schedule_seed", [None, 0])
+def test_the_scenarios_are_what_the_reference_makes_of_them(cast, seed, schedule_seed, monkeypatch):
     """Not only stories made up for a test."""
-    name = cast.split(",")[0]
-    run = scenarios.run(name, seed=seed, **CASTS[cast])
+    name, options = cast.split(",")[0], CASTS[cast] | {"schedule_seed": schedule_seed}
+    with flat.played_by("stories"):
+        run = scenarios.run(name, seed=seed, **options)
 
     class Played(Reference):
-        def __init__(self, world, meta, **options):
-            super().__init__(world)
+        def __init__(self, world, meta, schedule_seed, **options):
+            super().__init__(world, schedule_seed)
 
         def begin(self, who, tell, *args, kernel=None):
             super().begin(who, tell, *args)
 
     monkeypatch.setattr(scenarios, "Sim", Played)
     monkeypatch.setattr(scenarios, "finish", lambda reference, start, replay: reference.run())
-    assert list(run.trace) == scenarios.run(name, seed=seed, **CASTS[cast])
+    with flat.played_by("stories"):
+        assert list(run.trace) == scenarios.run(name, seed=seed, **options)
     assert isinstance(run.trace, Trace)

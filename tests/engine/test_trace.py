@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import zipfile
+from array import array
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,28 @@ class TestReading:
         trace = written([(2**40, "x", None, Counted(1)), (2**62, "x", 0, Counted(2))])
         trace.pack()
         assert [r.time for r in trace] == [2**40, 2**62]
+
+    def test_columns_written_at_once_read_like_records_appended(self):
+        """An engine that makes no events writes the very same trace."""
+        slow, quick = Trace(), Trace()
+        slow.append(3, "a", None, Fieldless())
+        slow.append(3, "a", None, Counted(7))
+        slow.append(9, "b", 1, Counted(8))
+        slow.append(9, "b", None, Fieldless())
+        for who in ("a", "b"):
+            quick.actor(who)
+        codes = {kind: quick.code(kind) for kind in (Fieldless, Counted)}
+        assert quick.code(Counted) == codes[Counted]
+        for kinds, fields, turns in (
+            ([Fieldless, Counted], [7], ([0], [3], [0], [-1])),
+            ([Counted], [8], ([2], [9], [1], [1])),
+            ([Fieldless], [], ([3], [9], [1], [-1])),
+            ([], [], ([], [], [], [])),
+        ):
+            columns = (list(map(codes.get, kinds)), fields, *turns)
+            quick.write(*map(array, "HIIQIi", columns))
+        assert list(quick) == list(slow)
+        assert quick.digest() == slow.digest()
 
     def test_it_reads_like_a_list(self, run):
         """Index, negative index, slice, length and iteration mean what they mean for a list."""

@@ -8,6 +8,7 @@ import pytest
 from popcorn_edu import scenarios
 from popcorn_edu.engine.trace import PopcornError, SettingChanged, Trace
 from popcorn_edu.engine.world import Run, World, WorldError, change_setup
+from popcorn_edu.model import flat
 from popcorn_edu.model.messaging import IpiSent, Messaging
 from popcorn_edu.model.rings import InterruptsDisabled, MessageRead, Rings, TicketTaken
 
@@ -33,15 +34,20 @@ class TestTheFold:
 
     def test_the_fold_is_the_world_the_run_was_in(self, monkeypatch):
         """What Sim showed its stories, and what the trace adds up to, are one thing."""
-        worlds, original = [], scenarios.new_world
+        worlds = []
 
-        def remembered(setup):
-            worlds.append(original(setup))
-            return worlds[-1]
+        def remembering(made):
+            def remembered(setup):
+                worlds.append(made(setup))
+                return worlds[-1]
 
-        monkeypatch.setattr(scenarios, "new_world", remembered)
+            return remembered
+
+        for maker in ("new_world", "boot_world", "scan_world", "proxy_world"):
+            monkeypatch.setattr(scenarios, maker, remembering(getattr(scenarios, maker)))
         for name in scenarios.names():
-            run = scenarios.run(name)
+            with flat.played_by("stories"):
+                run = scenarios.run(name)
             live = worlds[-1]
             assert run.world == live
 
@@ -209,7 +215,8 @@ class TestTheLens:
             "__init__",
             lambda sim, *args, **options: original(sim, *args, **options | {"careful": True}),
         )
-        assert scenarios.run(name, seed=4).trace.digest() == careless.trace.digest()
+        with flat.played_by("stories"):
+            assert scenarios.run(name, seed=4).trace.digest() == careless.trace.digest()
 
 
 class TestParts:

@@ -30,7 +30,6 @@ from popcorn_edu.model.messaging import (
     SoftirqEntered,
     SoftirqExited,
     WindowMapped,
-    window_address,
 )
 from popcorn_edu.model.rings import (
     AllRegistered,
@@ -174,7 +173,7 @@ class TestSending:
         told = Transcript(registered=False)
         for kernel in (0, 1):
             told >> KernelStarted(kernel, kernel)
-            told >> WindowPublished(kernel, window_address(kernel))
+            told >> WindowPublished(kernel, told.world.setup.window_address(kernel))
         (told.tells(messaging.send, 1, 0) << SendFailed(1, 0)).and_no_more()
 
     def test_send_answers_whether_it_could(self):
@@ -361,12 +360,13 @@ class TestInterrupts:
 class TestRegistration:
     def test_the_first_kernel_makes_rkinfo(self):
         """And finds nobody to check in with."""
+        told = Transcript(registered=False, handlers={CHECKIN: None})
         (
-            Transcript(registered=False, handlers={CHECKIN: None}).tells(messaging.join, 0)
+            told.tells(messaging.join, 0)
             << KernelStarted(0, 0)
             << CallbackRegistered(0, CHECKIN)
             << RkinfoAllocated(0, messaging.RKINFO_ADDRESS)
-            << WindowPublished(0, window_address(0))
+            << WindowPublished(0, told.world.setup.window_address(0))
         ).and_no_more()
 
     def test_the_next_maps_whom_it_finds_and_checks_in(self):
@@ -377,10 +377,10 @@ class TestRegistration:
             told.tells(messaging.join, 1)
             << KernelStarted(1, told.world.setup.cpus[1])
             << CallbackRegistered(1, CHECKIN)
-            << WindowPublished(1, window_address(1))
+            << WindowPublished(1, told.world.setup.window_address(1))
             << WindowMapped(1, 0)
             << TicketTaken(0, 0, 1, 0)
-            << PayloadCopied(0, 0, 0, 1, 0, CHECKIN, HIGH, window_address(1))
+            << PayloadCopied(0, 0, 0, 1, 0, CHECKIN, HIGH, told.world.setup.window_address(1))
             << SlotReady(0, 0, 0, 1)
             << IpiSent(1, 0, KMSG_VECTOR)
         ).and_no_more()
@@ -388,8 +388,8 @@ class TestRegistration:
     def test_a_softirq_leaves_mapping_to_a_thread(self):
         """It may not sleep; until the thread has run, an answer would fail."""
         told = Transcript(registered=False)
-        told >> KernelStarted(0, 0) >> WindowPublished(0, window_address(0))
-        message = MessageRead(0, 0, 0, 1, 0, CHECKIN, HIGH, window_address(1))
+        told >> KernelStarted(0, 0) >> WindowPublished(0, told.world.setup.window_address(0))
+        message = MessageRead(0, 0, 0, 1, 0, CHECKIN, HIGH, told.world.setup.window_address(1))
         (told.tells(messaging.checked_in, 0, message) << MapQueued(0, 1)).and_no_more()
         (told.tells(messaging.send, 0, 1) << SendFailed(0, 1)).and_no_more()
         (told.tells(messaging.map_window, 0, 1) << WindowMapped(0, 1)).and_no_more()
@@ -397,7 +397,8 @@ class TestRegistration:
 
     def test_windows_do_not_overlap(self):
         """Each in its own kernel's granule."""
-        places = [window_address(kernel) for kernel in range(64)]
+        setup = Transcript().world.setup
+        places = [setup.window_address(kernel) for kernel in range(64)]
         assert min(b - a for a, b in zip(places, places[1:], strict=False)) >= 4113
         assert min(places) >= messaging.RKINFO_ADDRESS + 1536
 
