@@ -1,4 +1,5 @@
-"""popcorn-edu: run scenarios in a terminal, step through them, keep them, show and export them.
+"""popcorn-edu: run scenarios in a terminal, step through them, keep them, show and export them;
+look at machines, divide them into plans, and ask what a kernel makes of a command line.
 
 Every command is a few lines over the same functions that a notebook calls. A mistake of the
 user's is one sentence on stderr and exit code 2; no file is written half.
@@ -19,6 +20,7 @@ import popcorn_edu
 from popcorn_edu import scenarios
 from popcorn_edu.engine.trace import PopcornError, near_names, write_whole
 from popcorn_edu.engine.world import Run
+from popcorn_edu.model.firmware import GIB
 from popcorn_edu.model.machine import Machine
 from popcorn_edu.readers import checks, export
 
@@ -30,8 +32,13 @@ EXAMPLES = """examples:
   popcorn-edu show ping.popcorn --at 12
   popcorn-edu show magny-cours-48
   popcorn-edu export ping.popcorn --to html -o ping.html
+  popcorn-edu machines h8qg6-64
+  popcorn-edu plan h8qg6-64 --grouping "per node" --save mine.plan
+  popcorn-edu plan mine.plan --lines
+  popcorn-edu cmdline "mklinux present_mask=8-15 mem=2G" --machine h8qg6-64
 """
 STEP_HELP = "Enter or n: next   b: back   a number: go there   w: the whole world   q: quit"
+POLICIES = ("kernels", "grouping", "memory", "devices", "by_slot")  # what Partition.build() takes
 STORIES = {"send", "receive"}  # options of scenarios that only a notebook can give: functions
 
 
@@ -257,6 +264,89 @@ def export_command(args: argparse.Namespace) -> int:
     return 0
 
 
+# -- machines, plans and command lines -------------------------------------------------------------
+
+
+def machines_command(args: argparse.Namespace) -> int:
+    if args.name:
+        print(Machine.load(args.name).describe())
+        return 0
+    print(f"{'machine':<18}{'CPUs':>5}{'nodes':>7}{'RAM':>12}  {'memory map':<11}{'PCI':>4}")
+    for name in Machine.names():
+        machine = Machine.load(name)
+        memory = f"{machine.memory_bytes / GIB:.1f} GiB" if machine.memory_bytes else "unknown"
+        source = machine.memory_map_source
+        known = "laid out" if source.startswith("model default") else "real" if source else "none"
+        print(
+            f"{name:<18}{len(machine.cpus):>5}{len(machine.nodes):>7}{memory:>12}  {known:<11}"
+            f"{len(machine.pci_functions) or '-':>4}"
+        )
+    print('"real": the firmware\'s own map; "laid out": made from the sizes of the nodes')
+    return 0
+
+
+def plan_command(args: argparse.Namespace) -> int:
+    """Exit code 1 when the plan has problems, for scripts."""
+    from popcorn_edu.model.partition import Partition  # late: most commands divide nothing
+
+    out = Path(args.save) if args.save else None
+    if out and out.exists() and not args.force:
+        raise PopcornError(f"{out} is already there; --force replaces it")
+    wanted = {
+        option: value
+        for option in POLICIES
+        if (value := getattr(args, option)) not in (None, False)
+    }
+    if Path(args.what).exists() and args.what not in Machine.names():
+        if wanted:
+            option = "--" + next(iter(wanted)).replace("_", "-")
+            raise PopcornError(
+                f"{option} divides a machine anew, and {args.what} is a plan already; a machine's "
+                "name was expected"
+            )
+        plan = Partition.load(args.what)
+    elif args.what in Machine.names():
+        plan = Partition.build(args.what, **wanted)
+    else:
+        near = near_names(args.what, Machine.names())
+        hint = near if near.startswith("did") else "`popcorn-edu machines` lists the machines"
+        raise PopcornError(f"there is no saved plan and no machine called {args.what!r}; {hint}")
+    print(plan)
+    if args.lines:
+        for k in range(len(plan.kernels)):
+            print(f"\nkernel {k} boots with\n  {plan.command_line(k)}")
+    problems = plan.problems()
+    for title, sentences in (("remarks", plan.remarks()), ("problems", problems)):
+        if sentences:
+            print(f"\n{title}")
+            for sentence in sentences:
+                print(f"  {sentence}")
+    if not problems:
+        print("\nno problems")
+    if out:
+        plan.save(out)
+        print(f"saved to {out}")
+    return 1 if problems else 0
+
+
+def cmdline_command(args: argparse.Namespace) -> int:
+    """Exit code 1 when the kernel does not do what the line seems to say."""
+    from popcorn_edu.model import cmdline  # late, likewise
+
+    machine = Machine.load(args.machine) if args.machine else None
+    line = cmdline.parse(args.line)
+    print(line.explain())
+    if machine:
+        seen = cmdline.apply(line, machine, popcorn=not args.linux)
+        print(f"\non {machine.name} the kernel then has\n{seen.describe()}")
+        return 1 if seen.problems or seen.panic else 0
+    if line.problems:
+        print("\nproblems")
+    for problem in line.problems:
+        print(f"  {problem}")
+    return 1 if line.problems else 0
+
+
 def labs_command(args: argparse.Namespace) -> int:
     from popcorn_edu.grading.build import build  # late: it brings nbgrader, which takes seconds
 
@@ -314,6 +404,48 @@ def parser() -> Parser:
     command.add_argument("--force", action="store_true", help="replace OUT if it is there")
     command.set_defaults(do=export_command)
 
+    command = commands.add_parser("machines", help="the machines there are, or all about one")
+    command.add_argument("name", nargs="?", metavar="NAME")
+    command.set_defaults(do=machines_command)
+
+    command = commands.add_parser(
+        "plan",
+        help="divide a machine among kernels, or look at a saved plan",
+        description="Divide a machine among kernels by policies, or look at a saved plan. Prints "
+        "who gets what and every problem; exit code 1 if there is one.",
+    )
+    command.add_argument("what", metavar="MACHINE|FILE")
+    command.add_argument("--kernels", type=int, metavar="N", help="how many, where that is free")
+    command.add_argument(
+        "--grouping", metavar="POLICY", help='who gets which CPUs: "per node", "per core", ...'
+    )
+    command.add_argument(
+        "--memory", metavar="POLICY", help='who gets which RAM: "popcorn", "per node", ...'
+    )
+    command.add_argument(
+        "--devices", metavar="POLICY", help='who gets which devices: "primary" or "near"'
+    )
+    command.add_argument(
+        "--by-slot", action="store_true", help="blacklists name slots, which is our extension"
+    )
+    command.add_argument("--lines", action="store_true", help="also what each kernel boots with")
+    command.add_argument("--save", metavar="FILE", help="keep the plan in a file")
+    command.add_argument("--force", action="store_true", help="replace FILE if it is there")
+    command.set_defaults(do=plan_command)
+
+    command = commands.add_parser(
+        "cmdline",
+        help="what a kernel makes of a command line",
+        description="What a kernel makes of a command line, word by word; with --machine also "
+        "which CPUs, RAM and devices it then has. Exit code 1 if the line has problems.",
+    )
+    command.add_argument("line", metavar="LINE", help="in quotes, as it would stand in the loader")
+    command.add_argument("--machine", metavar="NAME", help="a machine of `popcorn-edu machines`")
+    command.add_argument(
+        "--linux", action="store_true", help="an ordinary Linux, without Popcorn's parameters"
+    )
+    command.set_defaults(do=cmdline_command)
+
     command = commands.add_parser("labs", help="build the students' notebooks from the sources")
     command.add_argument("action", choices=["build"])
     command.add_argument("names", nargs="*", metavar="LAB", help="such as lab05; all, if none")
@@ -342,7 +474,7 @@ def add_scenario_options(command: argparse.ArgumentParser) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0: done, 1: a rule is broken (--check), 2: the user's mistake."""
+    """Run one command; 0: done, 1: a rule is broken or a plan is unsound, 2: the user's mistake."""
     try:
         args = parser().parse_args(argv)
         code = args.do(args)

@@ -14,15 +14,23 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 from popcorn_edu.engine.sim import RECORD_LIMIT, Sim, finish
-from popcorn_edu.engine.steps import Delay, StoryError, as_story, place_of_function
+from popcorn_edu.engine.steps import Delay, StoryError, Until, as_story, place_of_function
 from popcorn_edu.engine.trace import PopcornError, Trace, near_names
 from popcorn_edu.engine.world import Edit, Run, World
-from popcorn_edu.model import messaging
+from popcorn_edu.model import boot as booting
+from popcorn_edu.model import devices, flat, messaging
+from popcorn_edu.model.boot import Below, Boot, BootChoices, BootPlan
+from popcorn_edu.model.devices import Devices
 from popcorn_edu.model.machine import Machine
-from popcorn_edu.model.messaging import Messaging, Setup
+from popcorn_edu.model.memory import places
+from popcorn_edu.model.messaging import KERNELS_AT_MOST, Messaging, RkinfoAllocated, Setup
+from popcorn_edu.model.partition import Partition
+from popcorn_edu.model.pci import PciFunction
 from popcorn_edu.model.rings import AllRegistered, MessageType, Priority, Rings
 
 RECORD_LIMIT_FOR_LEARNERS = 200_000  # a learner's run that grows beyond this is stopped
@@ -149,13 +157,160 @@ def registration(
     return _play("registration", locals(), setup, jobs, None, None, schedule_seed, registered=False)
 
 
+def boot(
+    *,
+    machine: str | Machine = "h8qg6-64",
+    kernels: int = 2,
+    plan: Partition | str | Path | None = None,
+    anyway: bool = False,
+    failure: str = "",
+    fails: int = 1,
+    parallel: bool = False,
+    scan: bool = True,
+    seed: int = 0,
+    schedule_seed: int | None = None,
+    cpus: tuple[int, ...] | None = None,
+    look_again: bool = True,
+) -> Run:
+    """The primary boots the other kernels of a plan, step by step: ramdisk, command line, image,
+    INIT, trampoline, kernel, check-in. Without a plan, ``kernels`` kernels of one CPU each. A plan
+    that has problems boots only ``anyway``, and shows what comes of it.
+
+    ``failure`` makes something go wrong for kernel ``fails``: boot.FAILURES says what there is.
+    ``parallel`` starts all boots at once, although they share one boot_params page. ``scan``:
+    the new kernels look for PCI devices.
+    """
+    partition = _partition(machine, kernels, cpus) if plan is None else _sound(plan, anyway)
+    return _boot("boot", locals(), partition)
+
+
+def boot_64(
+    *, kernels: int = 64, scan: bool = True, seed: int = 0, schedule_seed: int | None = None
+) -> Run:
+    """Popcorn's own tutorial, "booting Popcorn on 64 cores": one kernel for each of the 64 CPUs
+    of the Supermicro H8QG6, 63 boots one after the other, and 2,016 check-ins."""
+    partition = _partition("h8qg6-64", count(kernels, "kernels", 2, KERNELS_AT_MOST), None)
+    return _boot("boot_64", locals(), partition)
+
+
+def device_scan(
+    *,
+    machine: str | Machine = "h8qg6-64",
+    lists: Sequence[str] | None = None,
+    seed: int = 0,
+    schedule_seed: int | None = None,
+    cpus: tuple[int, ...] | None = None,
+) -> Run:
+    """One kernel after the other reads its ``pci_dev_flags`` and scans the machine's PCI tree.
+
+    ``lists`` has a text for each kernel. Without it there are two kernels, with the lists that
+    Popcorn's own script makes: the primary's is empty, the secondary's names everything.
+    """
+    if not isinstance(machine, Machine):
+        machine = Machine.load(machine)
+    if not machine.pci_functions:
+        raise PopcornError(f"{machine.name} comes without a list of PCI functions to scan")
+    if lists is None:
+        lists = "", devices.write_flags(devices.create_lspci(machine.pci_functions))
+    if type(lists) not in (list, tuple) or not all(isinstance(flags, str) for flags in lists):
+        raise PopcornError(f"lists={lists!r:.60}: expected a list of texts, one for each kernel")
+    for flags in lists:
+        devices.read_flags(flags)  # refuses what is no list before anything runs
+    setup = make_setup(machine, len(lists), cpus)
+
+    def in_turn(world, me):
+        if me:
+            yield Until(devices.ScanEnded, kernel=me - 1)
+        yield from devices.scan(world, me, lists[me], cpu=setup.cpus[me])
+
+    def cast(sim):
+        for me in reversed(setup.kernels):  # who waits is there before what it waits for
+            sim.begin(f"kernel {me}", in_turn, me, kernel=me)
+
+    return _play_devices("device_scan", locals(), setup, cast, scan_world)
+
+
+def proxied_io(
+    *,
+    machine: str | Machine = "h8qg6-64",
+    kernels: int = 3,
+    secondary: int = 2,
+    device: str = "",
+    blocks: int = 2,
+    interrupt_to: int | None = None,
+    seed: int = 0,
+    schedule_seed: int | None = None,
+    cpus: tuple[int, ...] | None = None,
+) -> Run:
+    """Kernel 0 owns a disk and reads ``blocks`` blocks of it; then kernel ``secondary``, which does
+    not own it, reads as many through kernel 0: a message there, the driver, a message back.
+
+    ``device``: its slot ("": the machine's first disk). ``interrupt_to``: the CPU that the disk
+    interrupts, if not the owner's.
+    """
+    count(blocks, "blocks", 1, 1_000)
+
+    def asked(world, me, message):
+        yield from devices.submit(world, me, disk.slot, message.payload, setup.cpus[me], to)
+
+    def answered(world, me, message):
+        yield devices.IoDone(me, disk.slot, message.payload)
+
+    def served(world, me, slot, request):
+        if request >= blocks:
+            yield from messaging.send(world, me, secondary, MessageType.PONG, payload=request)
+
+    def reads_itself(world, me):
+        yield devices.DeviceClaimed(me, disk.slot, disk.vendor_device, disk.driver or "none listed")
+        for request in range(blocks):
+            yield devices.IoAsked(me, disk.slot, request)
+            yield from devices.submit(world, me, disk.slot, request, setup.cpus[me], to)
+            yield Until(devices.InterruptServed, kernel=me, slot=disk.slot, request=request)
+            yield devices.IoDone(me, disk.slot, request)
+
+    def reads_through_another(world, me):
+        yield Until(devices.IoDone, kernel=0, slot=disk.slot, request=blocks - 1)
+        for request in range(blocks, 2 * blocks):
+            yield devices.IoAsked(me, disk.slot, request)
+            yield from messaging.send(world, me, 0, MessageType.PING, payload=request)
+            while world.devices.requests[me, disk.slot, request] != "done":
+                yield Until(devices.IoDone, kernel=me, slot=disk.slot, request=request)
+
+    handlers = {MessageType.PING: asked, MessageType.PONG: answered}
+    setup = make_setup(machine, kernels, cpus, handlers=handlers)
+    count(secondary, "secondary", 1, kernels - 1)
+    disk = _disk(setup.machine, device)
+    to = setup.cpus[0] if interrupt_to is None else setup.machine.check_cpus([interrupt_to])[0]
+
+    def cast(sim):
+        sim.begin("machine", everybody_registered, kernels)
+        for me in setup.kernels:
+            sim.begin(f"kernel {me} isr", messaging.isr, me, kernel=me)
+            sim.begin(f"kernel {me} softirq", messaging.softirq, me, messaging.receive, kernel=me)
+            sim.begin(f"kernel {me} irq", devices.interrupts, me, setup.cpus[me], served, kernel=me)
+        sim.begin(f"kernel {secondary}", reads_through_another, secondary, kernel=secondary)
+        sim.begin("kernel 0", reads_itself, 0, kernel=0)
+
+    return _play_devices("proxied_io", locals(), setup, cast, proxy_world)
+
+
 JOIN_GAP_NS = 1_000_000  # model default: boots are serial; 1 ms apart instead of many seconds
 LOST_WAKEUP_OPTIONS = {"kernels": 3, "messages": 3, "gap_ns": 1_000}
 LOST_WAKEUP_SEEDS = (18, 143, 232)  # of the first 300, the fan-in seeds that strand a message
 
 SCENARIOS: dict[str, Callable[..., Run]] = {
     scenario.__name__: scenario
-    for scenario in (ping, fan_in, lost_wakeup, two_full_rings, registration)
+    for scenario in (
+        ping,
+        fan_in,
+        lost_wakeup,
+        two_full_rings,
+        registration,
+        boot,
+        boot_64,
+        device_scan,
+        proxied_io,
+    )
 }
 
 
@@ -202,7 +357,11 @@ def load(path) -> Run:
         name, arguments = trace.meta["scenario"], trace.meta["arguments"]
         handlers = {MessageType[name]: None for name in about.pop("handlers")}
         machine = Machine.load(about.pop("machine"))
-        setup = Setup(machine=machine, cpus=tuple(about.pop("cpus")), handlers=handlers, **about)
+        boots = trace.meta.get("boot")
+        kind = BootSetup if boots else Setup
+        if boots:
+            about |= boots | {"plan": BootPlan.from_plain(boots["plan"])}
+        setup = kind(machine=machine, cpus=tuple(about.pop("cpus")), handlers=handlers, **about)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise PopcornError(f"{path}: this run does not say what it was built from") from None
 
@@ -215,7 +374,8 @@ def load(path) -> Run:
             )
         return again._replay(edits)
 
-    return Run(trace, lambda: new_world(setup), replay if arguments is not None else None)
+    make = WORLDS.get(name, new_world)
+    return Run(trace, lambda: make(setup), replay if arguments is not None else None)
 
 
 # -- what they are made of ------------------------------------------------------------------------
@@ -224,7 +384,7 @@ def load(path) -> Run:
 def send_some(world, me, to, gaps, priorities, tell_send, type):
     """A process in kernel ``me``: think, send, think, send."""
     for payload, (gap, priority) in enumerate(zip(gaps, priorities, strict=True)):
-        yield gap
+        yield Delay(gap)
         yield from tell_send(world, me, to, type, priority, payload)
 
 
@@ -233,10 +393,13 @@ def join_after(world, me, ns):
     yield from messaging.join(world, me)
 
 
+REPLIES = {MessageType.PING: MessageType.PONG}  # what the callbacks here answer
+
+
 def _answer(tell_send):
     def answer(world, me, message):
         yield from tell_send(
-            world, me, message.sender, MessageType.PONG, Priority.NORMAL, message.payload
+            world, me, message.sender, REPLIES[message.type], Priority.NORMAL, message.payload
         )
 
     return answer
@@ -251,17 +414,21 @@ def everybody_registered(world, kernels):
     yield AllRegistered(kernels)
 
 
-def think_times(name: str, seed: int, kernel: int, messages: int, gap_ns: int) -> list[Delay]:
-    """How long a kernel's process thinks before each of its messages, from the scenario's seed."""
+def think_times(name: str, seed: int, kernel: int, messages: int, gap_ns: int) -> list[int]:
+    """How many ns a kernel's process thinks before each of its messages, from the scenario's
+    seed."""
+    if gap_ns == 0:
+        return [0] * messages
     # Whole numbers from a generator that is seeded with text: the same on every platform.
     draw = random.Random(f"{name} {seed} kernel {kernel}").randrange
-    return [Delay(draw(2 * gap_ns + 1)) for _ in range(messages)]
+    return [draw(2 * gap_ns + 1) for _ in range(messages)]
 
 
 def _priorities(messages: int, high_every: int) -> list[Priority]:
+    if not high_every:
+        return [Priority.NORMAL] * messages
     return [
-        Priority.HIGH if high_every and (n + 1) % high_every == 0 else Priority.NORMAL
-        for n in range(messages)
+        Priority.HIGH if (n + 1) % high_every == 0 else Priority.NORMAL for n in range(messages)
     ]
 
 
@@ -321,6 +488,147 @@ def new_world(setup: Setup) -> World:
     return World(setup, rings=Rings, messaging=Messaging)
 
 
+# -- booting --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BootSetup(BootChoices, Setup):
+    """The setup of a run in which kernels boot first, and then talk."""
+
+    FIXED = (*Setup.FIXED, *BootChoices.FIXED)
+
+    def window_address(self, kernel: int) -> int:
+        """In the kernel's own memory, as memory.places says."""
+        tenants = places(kernel, self.plan.images[kernel].memory)
+        return next(tenant.start for tenant in tenants if tenant.name == "messaging window")
+
+
+class BootWithMessages(Boot):
+    """boot_params also says where rkinfo is, which messaging (further down) makes."""
+
+    def rkinfo_allocated(self, event: RkinfoAllocated) -> None:
+        self.boot_params["pcn_kmsg_master_window"] = event.address
+
+    applies = Boot.applies | {RkinfoAllocated: rkinfo_allocated}
+
+
+def boot_world(setup: BootSetup) -> World:
+    return World(setup, boot=BootWithMessages, devices=Devices, rings=Rings, messaging=Messaging)
+
+
+BELOW = Below(messaging.join, blacklist=devices.read_list, scan=devices.scan)
+
+
+def _partition(machine: str | Machine, kernels: int, cpus) -> Partition:
+    """One CPU for each kernel: those given, all there are, or as far apart as they go."""
+    if not isinstance(machine, Machine):
+        machine = Machine.load(machine)
+    count(kernels, "kernels", 2, KERNELS_AT_MOST)
+    if cpus is None and kernels == len(machine.cpus):
+        return Partition.build(machine, grouping="per core")
+    cpus = make_setup(machine, kernels, cpus).cpus
+    return Partition.build(machine, grouping=[[cpu] for cpu in cpus])
+
+
+def _sound(plan: Partition | str | Path, anyway: bool) -> Partition:
+    """A plan, or the file it was saved in, if it has no problems."""
+    if isinstance(plan, (str, Path)):
+        plan = Partition.load(plan)
+    if not isinstance(plan, Partition):
+        raise PopcornError(f"plan={plan!r:.60}: expected a Partition (Partition.build makes one)")
+    problems = [] if anyway else plan.problems()
+    if problems:
+        raise PopcornError(
+            f"this plan has {len(problems)} problem{'s' if len(problems) > 1 else ''} "
+            f"(plan.problems() lists them, anyway=True boots it all the same): {problems[0]}"
+        )
+    return plan
+
+
+def _boot(name: str, arguments: dict, partition: Partition) -> Run:
+    """Put the machine, its primary and its operator on the stage."""
+    whole(arguments["seed"], "seed")
+    if (schedule_seed := arguments["schedule_seed"]) is not None:
+        whole(schedule_seed, "schedule_seed")
+    plan = BootPlan.of(partition)
+    fails = arguments.get("fails", 1)
+    if not isinstance(fails, int) or fails not in plan.secondaries:
+        last = plan.secondaries[-1]
+        raise PopcornError(f"fails={fails!r}: expected a secondary kernel's number, 1 to {last}")
+    changes = {"plan": plan, "parallel": arguments.get("parallel", False)}
+    changes |= booting.failing(plan, arguments.get("failure", ""), fails)
+    setup = BootSetup(
+        machine=partition.machine, cpus=plan.cpus, look_again=arguments.get("look_again", True),
+        handlers={MessageType.CHECKIN: messaging.checked_in}, **changes,
+    )  # fmt: skip
+    meta = _meta(name, arguments, setup)
+    meta["boot"] = {choice.name: getattr(setup, choice.name) for choice in fields(BootChoices)} | {
+        "plan": setup.plan.plain()
+    }
+    if arguments.get("plan") is not None:
+        meta["arguments"] = None  # a plan is an object: the file holds what was made of it
+
+    below = BELOW if arguments["scan"] else BELOW._replace(scan=None)
+
+    def play(edits: tuple[Edit, ...] = ()) -> Run:
+        again = meta | {"arguments": None} if edits else meta
+        sim = Sim(boot_world(setup), again, schedule_seed=schedule_seed, edits=edits)
+        sim.begin("kernel 0", booting.primary, below, kernel=0)
+        return finish(sim, lambda: boot_world(setup), play)
+
+    return play()
+
+
+# -- devices --------------------------------------------------------------------------------------
+
+DISKS = ("0108", "0107", "0106", "0100", "0101")  # PCI classes with blocks: NVMe, SAS, SATA, ...
+
+
+def _disk(machine: Machine, slot: str) -> PciFunction:
+    """The function at that slot, else the first disk controller, else the first device."""
+    functions = {f.slot: f for f in devices.ownable(machine.pci_functions)}
+    if slot and slot not in functions:
+        near = near_names(slot, functions)
+        raise PopcornError(f"device={slot!r}: {machine.name} has no device there; {near}")
+    if not functions:
+        raise PopcornError(f"{machine.name} comes without a list of PCI functions")
+    ranks = {kind: rank for rank, kind in enumerate(DISKS)}
+    first = min(functions.values(), key=lambda f: ranks.get(f.device_class, len(DISKS)))
+    return functions.get(slot, first)
+
+
+def scan_world(setup: Setup) -> World:
+    return World(setup, devices=Devices)
+
+
+def proxy_world(setup: Setup) -> World:
+    return World(setup, devices=Devices, rings=Rings, messaging=Messaging)
+
+
+WORLDS = {
+    "boot": boot_world,
+    "boot_64": boot_world,
+    "device_scan": scan_world,
+    "proxied_io": proxy_world,
+}
+
+
+def _play_devices(name: str, arguments: dict, setup: Setup, cast: Callable, world: Callable) -> Run:
+    """Put a cast on the stage and let it run; the same again for a fork."""
+    whole(arguments["seed"], "seed")
+    if (schedule_seed := arguments["schedule_seed"]) is not None:
+        whole(schedule_seed, "schedule_seed")
+    meta = _meta(name, arguments, setup)
+
+    def play(edits: tuple[Edit, ...] = ()) -> Run:
+        again = meta | {"arguments": None} if edits else meta
+        sim = Sim(world(setup), again, schedule_seed=schedule_seed, edits=edits)
+        cast(sim)
+        return finish(sim, lambda: world(setup), play)
+
+    return play()
+
+
 def _play(name, arguments, setup, jobs, receive, send, schedule_seed, registered=True) -> Run:
     """Put the cast on the stage and let it run; the same again for a fork."""
     whole(arguments["seed"], "seed")
@@ -328,22 +636,18 @@ def _play(name, arguments, setup, jobs, receive, send, schedule_seed, registered
         whole(schedule_seed, "schedule_seed")
     learner = send is not None or receive is not None
     receive = _told(receive, "receive") or messaging.receive
-    meta = {
-        "scenario": name,
-        "arguments": _plain(arguments, name),
-        "machine": setup.machine.name,
-        "setup": {
-            "machine": setup.machine.name,
-            "cpus": list(setup.cpus),
-            "slots": setup.slots,
-            "budget": setup.budget,
-            "look_again": setup.look_again,
-            "full_rule": setup.full_rule,
-            "handlers": [kind.name for kind in setup.handlers],
-        },
-    }
+    meta = _meta(name, arguments, setup)
 
     def play(edits: tuple[Edit, ...] = ()) -> Run:
+        if registered and not learner and not edits:
+            senders = {
+                me: flat.Sender(to, gaps, priorities, type)
+                for me, (_, _, to, gaps, priorities, _, type) in jobs.items()
+            }
+            replies = {type: REPLIES.get(type) for type in setup.handlers}
+            if told := flat.play(setup, senders, replies, meta, schedule_seed, RECORD_LIMIT):
+                trace, waiting = told
+                return Run(trace, lambda: new_world(setup), play, waiting)
         sim = Sim(
             new_world(setup),
             meta | {"arguments": None} if edits else meta,  # a saved fork cannot be played again
@@ -365,6 +669,24 @@ def _play(name, arguments, setup, jobs, receive, send, schedule_seed, registered
         return finish(sim, lambda: new_world(setup), play)
 
     return play()
+
+
+def _meta(name: str, arguments: dict, setup: Setup) -> dict:
+    """What a run's file says about where it came from."""
+    return {
+        "scenario": name,
+        "arguments": _plain(arguments, name),
+        "machine": setup.machine.name,
+        "setup": {
+            "machine": setup.machine.name,
+            "cpus": list(setup.cpus),
+            "slots": setup.slots,
+            "budget": setup.budget,
+            "look_again": setup.look_again,
+            "full_rule": setup.full_rule,
+            "handlers": [kind.name for kind in setup.handlers],
+        },
+    }
 
 
 def _plain(arguments: dict, name: str) -> dict | None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from popcorn_edu import Machine, __version__, cli, load, scenarios
 from popcorn_edu.cli import main
+from popcorn_edu.model.partition import Partition
 from popcorn_edu.readers import checks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,7 +107,7 @@ class TestRun:
     def test_check_judges_the_run(self, said):
         """Exit code 0 when all rules hold, 1 with the findings when one does not."""
         code, out, _ = said("run", "ping", "--check", "--limit", 0)
-        assert (code, out.splitlines()[-1]) == (0, "all 10 rules hold")
+        assert (code, out.splitlines()[-1]) == (0, f"all {len(checks.ALL)} rules hold")
         code, out, _ = said("run", "lost_wakeup", "--check", "--limit", 0)
         assert code == 1
         assert "no_lost_wakeup: record 46 (6,419 ns): kernel 0 goes to sleep although" in out
@@ -284,6 +286,117 @@ class TestExport:
         ]
 
 
+class TestMachines:
+    def test_it_lists_them_with_what_is_known(self, said):
+        """CPUs, nodes, RAM, whose memory map, and how many PCI functions."""
+        code, out, err = said("machines")
+        assert (code, err) == (0, "")
+        for name in Machine.names():
+            assert f"\n{name} " in out, name
+        assert "h8qg6-64             64      8   128.0 GiB  real         68\n" in out
+        assert "magny-cours-48       48      8    96.0 GiB  laid out      -\n" in out
+        assert "rpi4-4                4      1     unknown  none          -\n" in out
+
+    def test_all_about_one(self, said):
+        """As it describes itself."""
+        assert said("machines", "h8qg6-64") == (0, Machine.load("h8qg6-64").describe() + "\n", "")
+
+
+@pytest.fixture
+def plan(said, tmp_path):
+    path = tmp_path / "mine.plan"
+    said("plan", "h8qg6-64", "--grouping", "per package", "--memory", "per node", "--save", path)
+    return path
+
+
+class TestPlan:
+    def test_it_divides_a_machine(self, said, plan):
+        """Who gets what; the file holds the same plan."""
+        made = Partition.build("h8qg6-64", grouping="per package", memory="per node")
+        code, out, err = said("plan", plan)
+        assert (code, err) == (bool(made.problems()), "")
+        assert out.startswith(f"{made}\n")
+        assert str(Partition.load(plan)) == str(made)
+
+    def test_policies_and_counts_are_flags(self, said):
+        """As in Partition.build()."""
+        _, out, _ = said(
+            "plan", "h8qg6-64", "--kernels", 4, "--grouping", "per node", "--memory", "per node",
+            "--devices", "near", "--by-slot",
+        )  # fmt: skip
+        made = Partition.build(
+            "h8qg6-64", kernels=4, grouping="per node", memory="per node", devices="near",
+            by_slot=True,
+        )  # fmt: skip
+        assert out.startswith(f"{made}\n")
+
+    def test_lines_are_what_each_kernel_boots_with(self, said, plan):
+        """Ready to be copied."""
+        made = Partition.load(plan)
+        _, out, _ = said("plan", plan, "--lines")
+        for k in range(len(made.kernels)):
+            assert f"\nkernel {k} boots with\n  {made.command_line(k)}\n" in out
+
+    def test_problems_are_all_told_and_the_exit_code_is_1(self, said, plan):
+        """A plan changed by hand: the CPU that two kernels have, and the one that nobody has."""
+        text = plan.read_text(encoding="utf-8")
+        plan.write_text(text.replace('"cpus": "16-31"', '"cpus": "15,17-31"'), encoding="utf-8")
+        code, out, err = said("plan", plan)
+        problems = Partition.load(plan).problems()
+        assert (code, err) == (1, "")
+        assert out.endswith("problems\n" + "".join(f"  {sentence}\n" for sentence in problems))
+        assert any("CPU 15" in sentence for sentence in problems)
+        assert any("CPU 16" in sentence for sentence in problems)
+
+    def test_a_plan_that_is_there_is_kept(self, said, plan):
+        """Unless --force says otherwise."""
+        before = plan.read_text(encoding="utf-8")
+        code, out, err = said("plan", "magny-cours-48", "--save", plan)
+        assert (code, out, err) == (2, "", f"{plan} is already there; --force replaces it\n")
+        assert plan.read_text(encoding="utf-8") == before
+        said("plan", "magny-cours-48", "--save", plan, "--force")
+        assert Partition.load(plan).machine.name == "magny-cours-48"
+
+    def test_a_plan_is_not_divided_again(self, said, plan):
+        """Policies are for machines."""
+        code, out, err = said("plan", plan, "--grouping", "per core")
+        assert (code, out) == (2, "")
+        assert err == (
+            f"--grouping divides a machine anew, and {plan} is a plan already; a machine's name "
+            "was expected\n"
+        )
+
+
+class TestCmdline:
+    def test_it_explains_word_by_word(self, said):
+        """And finds nothing wrong with a good line."""
+        code, out, err = said("cmdline", "mklinux present_mask=8-15 mem=2G quiet")
+        assert (code, out, err) == (
+            0,
+            "mklinux: a secondary kernel: it joins the messaging layer that the primary made\n"
+            "present_mask=8-15: CPUs 8-15 are present (a list, despite the name); the others stay "
+            "known\n"
+            "mem=2G: RAM known so far ends at 2 GiB\n"
+            "quiet: changes nothing about CPUs, memory or devices\n",
+            "",
+        )
+
+    def test_a_problem_is_exit_code_1(self, said):
+        """What Linux does with the word, and what was probably meant."""
+        code, out, _ = said("cmdline", "qiet")
+        assert code == 1
+        assert "\nproblems\n  qiet: no parameter is called 'qiet'; did you mean quiet" in out
+
+    def test_on_a_machine_it_shows_what_the_kernel_has(self, said):
+        """CPUs, RAM and devices; --linux is for who has no Popcorn."""
+        line = "mklinux present_mask=8-15 mem=2G"
+        _, popcorn, _ = said("cmdline", line, "--machine", "h8qg6-64")
+        assert "\non h8qg6-64 the kernel then has\nCPUs online: 8-15; present: 8-15" in popcorn
+        assert "RAM: 624 KiB at [0x1000-0x9cfff], 2,047 MiB at [0x100000-0x7fffffff]" in popcorn
+        _, linux, _ = said("cmdline", line, "--machine", "h8qg6-64", "--linux")
+        assert "CPUs online: 0-63" in linux
+
+
 class TestLabs:
     def test_build_is_the_builders(self, said, monkeypatch, tmp_path):
         """The command hands its words on and prints what was made."""
@@ -301,6 +414,7 @@ class TestLabs:
         assert asked == [(None, ["lab05"]), ("here", [])]
 
 
+COMMANDS = ["list", "run", "show", "export", "machines", "plan", "cmdline", "labs"]
 MISTAKES = {
     "": "popcorn-edu: the following arguments are required: COMMAND; popcorn-edu --help tells more",
     "rnu ping": "popcorn-edu: argument COMMAND: invalid choice: 'rnu'; did you mean run?",
@@ -333,6 +447,17 @@ MISTAKES = {
     " expected one of: csv, html, txt",
     "export westmere-24 -o x": "there is no file and nothing else called 'westmere-24'; expect",
     "export ping --to csv -o nowhere/x": "cannot write nowhere/x: No such file or directory",
+    "machines h8qg6": "There is no machine called 'h8qg6'; did you mean h8qg6-64",
+    "plan": "popcorn-edu plan: the following arguments are required: MACHINE|FILE; ",
+    "plan h8qg6-46": "there is no saved plan and no machine called 'h8qg6-46'; did you mean h8qg6-",
+    "plan my.plan": "there is no saved plan and no machine called 'my.plan'; `popcorn-edu",
+    "plan README.md": "README.md, line 1, column 1: this is not JSON",
+    "plan h8qg6-64 --grouping nodes": "There is no policy 'nodes'; did you mean per node?",
+    "plan h8qg6-64 --memory all": "There is no memory policy",
+    "plan h8qg6-64 --devices all": "There is no device policy 'all'; expected one of: near, prim",
+    "plan h8qg6-64 --kernels x": "popcorn-edu plan: argument --kernels: invalid int value: 'x'; ",
+    "cmdline": "popcorn-edu cmdline: the following arguments are required: LINE; ",
+    "cmdline quiet --machine h8": "There is no machine called 'h8'; ",
     "labs bild": "popcorn-edu labs: argument action: invalid choice: 'bild'; did you mean build?",
 }
 
@@ -359,7 +484,7 @@ class TestManners:
         """Of the package."""
         assert program("--version").stdout == f"popcorn_edu {__version__}\n"
 
-    @pytest.mark.parametrize("command", [[], ["list"], ["run"], ["show"], ["export"], ["labs"]])
+    @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
     def test_help_is_there_for_every_command(self, command, capsys):
         """With what each option is for."""
         with pytest.raises(SystemExit) as ended:
@@ -371,7 +496,7 @@ class TestManners:
     def test_the_examples_in_the_help_work(self, said, tmp_path, monkeypatch):
         """Every line of them, in their order."""
         monkeypatch.chdir(tmp_path)
-        lines = [line.split() for line in cli.EXAMPLES.splitlines()[1:]]
+        lines = [shlex.split(line) for line in cli.EXAMPLES.splitlines()[1:]]
         assert len(lines) >= 6
         for program_name, *arguments in lines:
             assert program_name == "popcorn-edu"

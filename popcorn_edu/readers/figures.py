@@ -185,7 +185,7 @@ def occupancy(run, ring: int | None = None) -> list[dict]:
     known = rings(run)
     if ring is None:
         ring = busiest_ring(run)
-    elif ring not in known:
+    elif known and ring not in known:  # without rings, nothing is ever in one
         raise PopcornError(f"ring={ring!r}: {near_names(ring, known)}")
     slots, tickets = set(), set()
     rows = [{"record": None, "time_ns": 0, "in_use": 0, "held": 0}]
@@ -212,7 +212,7 @@ def occupancy(run, ring: int | None = None) -> list[dict]:
 def capacity(run) -> int | None:
     """How many slots each ring has; None if the run does not say."""
     if hasattr(run, "setup"):
-        return run.setup.slots
+        return getattr(run.setup, "slots", None)
     return trace_of(run).meta.get("setup", {}).get("slots")
 
 

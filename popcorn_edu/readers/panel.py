@@ -30,6 +30,7 @@ import traitlets
 from popcorn_edu import scenarios
 from popcorn_edu.engine.trace import PopcornError, near_names
 from popcorn_edu.engine.world import Run
+from popcorn_edu.model.bootplan import FAILURES
 from popcorn_edu.model.machine import Machine
 from popcorn_edu.model.messaging import FULL_RULES, KERNELS_AT_MOST
 from popcorn_edu.readers import checks, figures, player
@@ -122,6 +123,30 @@ CONTROLS = {
         "When a sender must wait: own slot: its slot is not free. whole ring, as coded in "
         "Popcorn: more tickets are out than there are slots.",
         _choice(lambda: FULL_RULES),
+    ),
+    "failure": Control(
+        "goes wrong", "What goes wrong in this boot. Empty: nothing.",
+        _choice(lambda: tuple(FAILURES)),
+    ),
+    "fails": Control("for kernel", "The kernel for which it goes wrong.",
+                     _number(1, KERNELS_AT_MOST - 1)),
+    "parallel": Control(
+        "boot all kernels at once",
+        "All boots share one boot_params page, so they must be serial. See what happens otherwise.",
+        _check,
+    ),
+    "scan": Control("look for devices", "Each new kernel scans the PCI buses.", _check),
+    "anyway": Control(
+        "boot a plan with problems",
+        "A plan that is given may have problems: boot it all the same.", _check,
+    ),
+    "secondary": Control(
+        "asking kernel", "The kernel that reads through kernel 0, which owns the disk.",
+        _number(1, KERNELS_AT_MOST - 1),
+    ),
+    "blocks": Control("blocks", "How many blocks each of the two reads.", _number(1, 1_000)),
+    "interrupt_to": Control(
+        "disk interrupts CPU", "The CPU that the disk interrupts. Empty: its owner's.", _optional,
     ),
     "seed": Control("seed", "Who sends when. The same seed gives the same run.",
                     _number(0, NUMBER_AT_MOST)),

@@ -38,7 +38,7 @@ def shown_in(output: ipywidgets.Output) -> str:
 def test_every_scenario_has_its_panel(name):
     """Each scenario's plain arguments have a control, set to their defaults, and run."""
     shown = panel(name)
-    stories = {"send", "receive", "cpus"}
+    stories = {"send", "receive", "cpus", "plan", "lists", "device"}
     assert set(shown.controls) == set(scenarios.options(name)) - stories
     assert shown.settings() == {n: scenarios.options(name)[n] for n in shown.controls}
     press(shown)
@@ -305,7 +305,7 @@ def test_a_button_of_a_shows_a(two):
 
 def test_where_all_rules_hold_it_is_said(two):
     """No news is told as good news."""
-    assert "A: all 10 rules hold" in two.findings.children[0].value
+    assert "A: all 15 rules hold" in two.findings.children[0].value
 
 
 # -- forks ----------------------------------------------------------------------------------------
