@@ -94,3 +94,17 @@ def test_jump_reports_first_and_later_jumps():
     for name in ("one walk", "first jump", "random record, median", "next record, median"):
         assert re.search(rf"{name}.* +\d+\.\d\d +\d+\.\d{{4}} x", told), told
     assert re.search(r"target: jump, median <= 5 ms: \d+\.\d\d ms, (met|MISSED)", told)
+
+
+def test_dividing_compares_each_step_with_reading_the_file():
+    """Plans, groupings and a boot of 64 kernels, each in a process of its own."""
+    told = output("dividing.py", 1)
+    assert len(re.findall(r"\d+\.\d\dx  target <= [\d,]+ ms: (?:met|MISSED)", told)) == 4
+    assert "(baseline)" in told
+
+
+def test_command_lines_are_compared_with_cutting_them():
+    """Reading, reading without a memory of words, and applying."""
+    told = output("command_lines.py", 50)
+    assert len(re.findall(r" \d+\.\d x", told)) == 4
+    assert "target: parse <= 1 s" in told
