@@ -58,11 +58,19 @@ MIX_FIRST, MIX_SECOND = 0x7FEB_352D, 0x5BD1_E995  # odd, below 2**31: a product 
 ACTORS_AT_MOST = 0x10000  # an actor's number has two bytes in a packed record
 
 
+SENTENCE_AT_MOST = 1_500  # letters of an error's sentence
 NAMES_AT_MOST, NAMES_SHOWN = 30, 8  # in an error's sentence: a longer list helps nobody
 
 
 class PopcornError(Exception):
     """A mistake in what the user gave us, in one sentence: what, where, what was expected."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if len(text) <= SENTENCE_AT_MOST:
+            return text
+        end = SENTENCE_AT_MOST // 3  # somebody's endless value: its middle helps nobody
+        return f"{text[: SENTENCE_AT_MOST - end]} [...] {text[-end:]}"
 
     def _render_traceback_(self) -> list[str]:
         # IPython asks for this: a student's mistake deserves a sentence, not our call stack.

@@ -169,8 +169,8 @@ class _Tree:
         if max(cells) > CELL_AT_MOST:
             self.too_big.add(line)
         number = cells[-1] + (cells[0] << 32 if len(cells) == 2 else 0)
-        said = re.match(r"(\d+) ?GB", comment)
-        if said and int(said[1]) << 30 != number:
+        said = re.match(r"(\d{1,9}) ?GB", comment)
+        if said and number < 1 << 64 and int(said[1]) << 30 != number:
             self.remarks.append(
                 f"{self.file}, line {line}: the comment says {said[1]} GB, the number "
                 f"{number:#x} is {in_words(number)}; the number counts."

@@ -100,6 +100,8 @@ class PlanFile:
                 f"{self.file}, line {problem.lineno}, column {problem.colno}: this is not JSON "
                 f"({problem.msg}); a saved plan was expected."
             ) from None
+        except ValueError:  # a number of thousands of digits, which Python does not read
+            raise PopcornError(f"{self.file} holds a number too long to be read.") from None
         except RecursionError:
             raise PopcornError(f"{self.file} is nested too deep to be a plan.") from None
 

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -115,10 +116,15 @@ class Lab:
 
     def open(self, page, name: str) -> None:
         # Asked to run before its kernel is there, JupyterLab asks which one: the one it offers.
+        # It may go away by itself when the kernel comes, so a click that finds nothing is no error.
+        from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
+        def choose(dialog) -> None:
+            with suppress(PlaywrightTimeout):
+                dialog.get_by_role("button", name="Select", exact=True).click(timeout=5_000)
+
         asks = page.locator(".jp-Dialog", has_text="Select Kernel")
-        page.add_locator_handler(
-            asks, lambda dialog: dialog.get_by_role("button", name="Select", exact=True).click()
-        )
+        page.add_locator_handler(asks, choose, no_wait_after=True)
         page.goto(f"{self.url}/lab/tree/{name}?token={TOKEN}&reset")
         page.locator(".jp-NotebookPanel:visible .jp-Notebook").wait_for()
 
@@ -155,7 +161,9 @@ def lab(tmp_path_factory):
     # Every cell stays in the page, so that a test can look at the whole of a long notebook.
     settings = home / "config/lab/user-settings/@jupyterlab/notebook-extension"
     settings.mkdir(parents=True)
-    (settings / "tracker.jupyterlab-settings").write_text(json.dumps({"windowingMode": "none"}))
+    (settings / "tracker.jupyterlab-settings").write_text(
+        json.dumps({"windowingMode": "none", "autoStartDefaultKernel": True})
+    )
     environment = os.environ | {
         "JUPYTER_CONFIG_DIR": str(home / "config"),
         "JUPYTER_DATA_DIR": str(home / "data"),

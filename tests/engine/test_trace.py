@@ -489,3 +489,10 @@ def test_a_record_takes_little_memory():
     """A million records must fit in a laptop, so a record has a budget."""
     trace = scenarios.fan_in(kernels=16, messages=100, seed=1).trace
     assert trace.nbytes() / len(trace) <= MEMORY_BYTES_A_RECORD
+
+
+def test_an_endless_value_does_not_make_an_endless_sentence():
+    """Its beginning and its end say enough."""
+    said = str(PopcornError(f"pcpu_id is {'9' * 5_000!r}; a CPU number was expected."))
+    assert len(said) < 1_600
+    assert said.startswith("pcpu_id is '999") and said.endswith("a CPU number was expected.")
