@@ -10,13 +10,16 @@ changes the notebook as it likes. nbgrader is driven in this one process: starti
 command would cost seven seconds a time.
 """
 
+import ast
+import io
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import urllib.request
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from unittest import mock
 
@@ -50,6 +53,32 @@ def feedback(tmp_path, lab, student, labs=LABS):
         demand(api.generate_feedback(lab, student))
     page = tmp_path / "build" / "feedback" / student / lab / f"{lab}.html"
     return page.read_text(encoding="utf-8")
+
+
+GRADING = re.compile(r'lab\.grade\("(\w+)", (.+)\)\.score\(\)')
+
+
+def right_answers(lab, seed="practice"):
+    """What each grading cell of the solved notebook is given, by task: its cells run in order.
+
+    Cells that name nothing only draw or ask; they are left out.
+    """
+    from popcorn_edu.grading.build import notebook
+    from popcorn_edu.grading.lab import lab_module
+
+    tasks = {task.id: task for task in lab_module(lab).TASKS}
+    names, answers = {}, {}
+    for cell in notebook(LABS / "instructor" / f"{lab}.py", tasks).cells:
+        found = GRADING.fullmatch(cell.source.strip())
+        if found:
+            answers[found[1]] = eval(found[2], names)
+        elif cell.cell_type == "code" and any(
+            not isinstance(statement, ast.Expr) for statement in ast.parse(cell.source).body
+        ):
+            variant = mock.patch.dict(os.environ, POPCORN_VARIANT=seed)
+            with variant, redirect_stdout(io.StringIO()):
+                exec(compile(cell.source, f"<ipython-input-{len(answers)}>", "exec"), names)
+    return answers
 
 
 def solutions(lab, labs=LABS):

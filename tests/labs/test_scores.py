@@ -6,7 +6,15 @@ import subprocess
 import sys
 
 import pytest
-from grading.course import LABS, REPOSITORY, feedback, grade, hand_in, solutions
+from grading.course import (
+    LABS,
+    REPOSITORY,
+    feedback,
+    grade,
+    hand_in,
+    right_answers,
+    solutions,
+)
 
 from popcorn_edu.grading.doctor import TEST
 from popcorn_edu.grading.lab import Lab, lab_module
@@ -30,6 +38,35 @@ def test_a_wrong_answer_gets_its_points_and_its_reason(name, task, wrong):
     assert Report(task, rows).points == pytest.approx(wrong.points, abs=0.005)
     assert not any("not judged:" in row.sentence for row in rows)
     assert not wrong.tag or wrong.tag in {row.tag for row in rows}
+
+
+ABOUT_ITSELF = ("lab00", "t4")  # that task judges the notebook file it stands in: test_pipeline.py
+NONSENSE = (..., None, "a", 3.5, [], {}, object(), print, lambda *a: 1 / 0, type)
+
+
+def tasks_of(lab, name):
+    return [task for task in lab.tasks.values() if (name, task.id) != ABOUT_ITSELF]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nonsense_earns_nothing(name):
+    """No kind of thing that was not asked for is worth a point."""
+    lab = Lab(lab_module(name))
+    for task in tasks_of(lab, name):
+        for answer in NONSENSE:
+            rows = judge(task, answer, lab.variant, hidden=True)
+            assert Report(task, rows).points == 0, (task.id, answer)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("seed", ["practice", "ada", "bob", "7"])
+def test_every_variant_has_full_points_for_its_own_solution(name, seed):
+    """The solutions compute what is right for whoever opens the lab."""
+    lab, answers = Lab(lab_module(name), seed), right_answers(name, seed)
+    assert answers.keys() == lab.tasks.keys()
+    for task in tasks_of(lab, name):
+        made = Report(task, judge(task, answers[task.id], lab.variant, hidden=True))
+        assert made.points == task.points, f"{task.id}: {made}"
 
 
 @pytest.mark.slow
