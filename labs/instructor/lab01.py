@@ -32,9 +32,8 @@ print(lab)
 # trampoline page.](second_kernel.svg)
 #
 # A machine with 64 CPUs runs one Linux, and uses one CPU of it. The other 63 stand still. A few
-# minutes later the machine runs 64 Linux kernels: no firmware ran again, and no hypervisor was
-# ever loaded. Who woke the others, and how did each of them know which part of the machine is its
-# own?
+# minutes later the machine runs 64 Linux kernels, and nobody has pressed a button. Who woke the
+# others, and how did each of them know which part of the machine is its own?
 #
 # ### Task pre · Four guesses
 #
@@ -45,7 +44,7 @@ print(lab)
 # | `below`: under a secondary kernel runs | a hypervisor | the primary | nothing |
 # | `start`: its CPU starts in | 64-bit mode | 16-bit mode | the mode of the primary |
 # | `mask`: `present_mask=3` gives it | CPU 3 | CPUs 0 and 1 | three CPUs |
-# | `limit`: what keeps it in its memory | the page tables | the MMU's owner | its manners |
+# | `limit`: what keeps it in its memory | the page tables | the primary | its manners |
 #
 # <!-- hints pre -->
 
@@ -76,10 +75,10 @@ lab.grade("pre", before).score()
 # | in the player | means |
 # |---|---|
 # | lane *operator* | commands typed in the primary kernel |
-# | lane *kernel 0* | the primary's own system call |
-# | lane *cpu N* | the CPU that wakes up, instruction by instruction |
-# | lane *kernel 1* | the new kernel, once it runs |
-# | views *CPU*, *low memory*, *page tables* | what each step leaves behind |
+# | lane *kernel 0, process* | the primary's own system call |
+# | lane *kernel 1, cpu* | the CPU that wakes up, instruction by instruction |
+# | lane *kernel 1, process* | the new kernel, once it runs |
+# | *The CPU that climbs*, *Below 1 MiB*, *page tables* | what each step leaves behind |
 #
 # Step through it with the right arrow key. The times are those of Popcorn's source where it names
 # them (exact), else model defaults.
@@ -126,8 +125,8 @@ lab.grade("o1", order).score()
 #
 # 1. `marker_seen`: the number of the record in which the primary sees it.
 # 2. `kernel_runs`: the number of the first record that proves that the *new kernel* runs.
-# 3. `between_ns`: the simulated time between the two. So long the primary believes in a kernel
-#    that may never come.
+# 3. `between_ns`: the simulated time between the two. For so long the primary has reported a
+#    kernel that does not run yet.
 #
 # <!-- hints a6 -->
 
@@ -153,12 +152,14 @@ lab.grade("a6", proven).score()
 # |---|---|
 # | `mklinux` | you are a secondary: look for the others, do not set up the machine |
 # | `present_mask=3` | these CPUs are yours. A **list**, despite its name: `3`, `0-11`, `1,2,8-9` |
-# | `memmap=1G@4G` | there is RAM for you: 1 GiB from 4 GiB on |
+# | `memmap=1G@4G` | 1 GiB from 4 GiB on is RAM, whatever the firmware's map says |
 # | `memmap=4080M$16M` | hands off: 4,080 MiB from 16 MiB on are reserved |
 # | `mem=5G` | nothing exists from 5 GiB on |
 # | `vty_offset=0x1ffc000000` | here is the memory of the virtual terminals |
-# | `pci_dev_flags=0x8086:0x10c9:b` | never touch a device with this vendor and device id |
+# | `pci_dev_flags=0x8086:0x10c9:b` | never touch a device with this id; more after commas |
 # | `lapic_timer=1000000` | your timer's speed: there is nothing you could measure it with |
+#
+# Nothing enforces it afterwards: a kernel writes its own page tables, and nobody looks at them.
 #
 # The cell explains a line as the model's kernel reads it. Change it and run it again; try a CPU
 # that does not exist, or leave the second `memmap=` out.
@@ -219,7 +220,7 @@ lab.grade("a2", my_line).score()
 # %% locked="given"
 def size(text):
     """The number of bytes: "4080M", "0x1000", "5G"."""
-    unit = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1].upper(), 1)
+    unit = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1:].upper(), 1)
     return int(text.rstrip("kKmMgG"), 0) * unit
 
 
@@ -291,8 +292,8 @@ lab.grade("a4", times).score()
 # ## Task i5 · Three boots that fail
 #
 # Three boots, three kernels that do not come up: `lab.play("boot a")`, `"boot b"`, `"boot c"`. For
-# each, give the cause and the number of the record in which it first shows: not the end, where
-# somebody notices, but the first step that would have been different.
+# each, give the cause and the number of the first record whose sentence says that something is
+# wrong. What comes after it is only passed on.
 #
 # | cause | means |
 # |---|---|
@@ -322,8 +323,8 @@ lab.grade("i5", causes).score()
 # ## Task s7 · One after the other, or all at once?
 #
 # Sixty-three boots one after the other take minutes. So somebody starts two at once:
-# `lab.play("two at once")`. The command line and the addresses of image and ramdisk stand in the
-# primary's *own* `boot_params`, of which there is one.
+# `lab.play("two at once")`. The command line and the address of the ramdisk stand in the primary's
+# *own* `boot_params`, of which there is one.
 #
 # 1. `overwritten`: the number of the record that destroys what the other boot still needs.
 # 2. `victim`: the number of the kernel that reads a line that is not its own.
@@ -357,8 +358,8 @@ lab.grade("s7", at_once).score()
 # ## Sixty-four kernels
 #
 # The overview of Popcorn shows "booting Popcorn Linux on 64 cores". Here it is, on a real board of
-# that class: one kernel for each CPU, one boot after the other. The Gantt view shows all of them;
-# zoom in to see the 11 ms in which a CPU wakes up. Before you run it: how many records do you
+# that class: one kernel for each CPU, one boot after the other. *Who has come how far* shows all
+# 64; zoom in to see the 11 ms in which a CPU wakes up. Before you run it: how many records do you
 # expect?
 
 # %%
@@ -399,7 +400,8 @@ lab.progress()
 #
 # * Another kernel is booted by a kernel: image, ramdisk and command line are copied, one CPU is
 #   sent INIT and two SIPIs, and it walks from real mode to long mode by itself.
-# * The marker proves that the trampoline ran. That the kernel runs, only its check-in proves.
+# * The marker proves that the trampoline ran. To the others, only a check-in proves that the
+#   kernel runs.
 # * A kernel owns what its command line leaves it. `present_mask` is a list. `mem=` and `memmap=`
 #   are good manners, not walls.
 # * One page of `boot_params` serves all boots, so they come one after the other.

@@ -30,7 +30,7 @@ print(lab)
 # its own ring into the card's one ring register; neither sees the other.](two_drivers.svg)
 #
 # No kernel did anything forbidden. Each looked for devices, found a card, and took it into service,
-# as every Linux does. Nobody stopped them: there is nobody above them. How do you prevent this with
+# as every Linux does. Now each overwrites what the other wrote. How do you prevent this with
 # nothing but a command line, and where does that go wrong?
 #
 # ### Task pre · Four guesses
@@ -98,15 +98,15 @@ lab.play("scan")
 # %% [markdown]
 # ## Task a1 · A list for each kernel
 #
-# Three kernels share the `h8qg6-64`. Who gets what stands below the first cell of this notebook:
-# kernels 1 and 2 own one kind of device each, kernel 0 *all the rest*. Write the blacklist of each,
-# as it stands behind `pci_dev_flags=`. The next cell prints the listing; `functions` is the same
-# listing as Python data (a list of dictionaries), if you would rather compute than type.
+# Three kernels share the `h8qg6-64`: kernels 1 and 2 own one kind of device each, kernel 0 *all the
+# rest*. The next cell prints who gets what, and the listing. Write the blacklist of each, as it
+# stands behind `pci_dev_flags=`. `functions` is the same listing as Python data (a list of
+# dictionaries, bridges included), if you would rather compute than type.
 #
 # <!-- hints a1 -->
 
 # %% answer="a1"
-print(lab.run("h8qg6-64"))
+print(lab, lab.run("h8qg6-64"), sep="\n\n")
 functions = lab.run("functions")  # functions[0]["slot"], ["id"], ["class"], ["behind"]
 lists = {"kernel 0": ..., "kernel 1": ..., "kernel 2": ...}  # "0x8086:0x10c9:b,..."
 ### BEGIN SOLUTION

@@ -254,7 +254,7 @@ def priced(answer, variant) -> tuple[int, int, int] | str:
     """(this placement, the best, all with the primary), in ns; a sentence if it cannot be."""
     placed = whole(answer)
     if isinstance(placed, str):
-        return placed
+        return placed if placed == OPEN else "not judged, see above"
     if not possible(placed):
         return "Not priced: no list can express it."
     made = places(variant)
@@ -386,8 +386,8 @@ def has_its_image(name: str):
             return None
         if truth == "light":
             return (
-                f"{name}: its requests would spend {share:.2%} of the time as messages. Is a "
-                "device of its own, or a kernel less, worth that?"
+                f"{name}: its requests would be messages for {share * 1e6:,.0f} µs of each second. "
+                "Is a device of its own, or a kernel less, worth that?"
             )
         if given == "light":
             return f"{name}: its requests would spend {share:.0%} of the time as messages."

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from popcorn_edu import scenarios
 from popcorn_edu.engine.trace import PopcornError
-from popcorn_edu.grading.answers import OPEN, OneOf
+from popcorn_edu.grading.answers import OPEN, NoAnswer, OneOf, unfit
 from popcorn_edu.grading.guard import call
 from popcorn_edu.grading.guesses import before_and_after
 from popcorn_edu.grading.predict import Predict
@@ -92,13 +92,18 @@ LINES = {
     "parse": Line(
         "memmap= and mem= cut the map of memory.", ("long",), boot.MemoryRangeKept
     ),
-    "check in": Line("The new kernel's window is told to the others.", ("parse",), boot.CheckedIn),
+    "check in": Line("The new kernel checks in with the others.", ("parse",), boot.CheckedIn),
     "hypervisor": Line("The hypervisor maps the new kernel's memory."),
     "firmware": Line("The firmware initialises the CPU and loads a boot loader."),
     "run queue": Line("The primary gives up a part of its run queue."),
     "messages": Line("The image is sent through a ring, slot by slot."),
 }  # fmt: skip
-NEVER = {"hypervisor": "M1", "firmware": "M1", "run queue": "M2", "messages": "M2"}
+NEVER = {  # key of a line that never happens: (the misconception, what to ask instead)
+    "hypervisor": ("M1", "Who is below the primary?"),
+    "firmware": ("", "When did the firmware run, and for whom?"),
+    "run queue": ("M2", "Whose run queue is that?"),
+    "messages": ("", "Who would read that ring before the kernel runs?"),
+}
 LETTERS = "abcdefghijkl"
 
 
@@ -132,7 +137,9 @@ def an_order(variant: Variant) -> str:
 def given_lines(answer: str, variant: Variant) -> list[str]:
     """The lines of the answer by their keys; each letter is read once."""
     mine = twelve(variant)
-    letters = [letter for letter in answer.lower() if not (letter.isspace() or letter in ",.-")]
+    letters = [letter for letter in answer.lower() if not (letter.isspace() or letter in ",.->")]
+    if not letters:
+        raise NoAnswer(OPEN)
     for place, letter in enumerate(letters):
         if letter not in mine:
             raise PopcornError(f"{letter!r} is none of the letters a to l.")
@@ -141,26 +148,24 @@ def given_lines(answer: str, variant: Variant) -> list[str]:
     return [mine[letter] for letter in letters]
 
 
-def leaves_out_what_never_happens(answer, variant):
-    given = given_lines(answer, variant)
+def leaves_out_what_never_happens(given, variant):
     letters = {key: letter for letter, key in twelve(variant).items()}
     wrong = [key for key in letters if key in NEVER and key in given]
     missing = [key for key in letters if key not in NEVER and key not in given]
     if not wrong and not missing:
         return None
+    tag, said = "", f"{len(missing)} of the 10 lines that happen {are(missing)} missing."
     if wrong:
-        said = f"Line {letters[wrong[0]]} never happens. Who would do that on this machine?"
-    else:
-        said = f"{len(missing)} of the ten lines that happen {are(missing)} missing."
-    return Miss(said, NEVER[wrong[0]] if wrong else "", 1 - (len(wrong) + len(missing)) / 2)
+        tag, asks = NEVER[wrong[0]]
+        said = f"Line {letters[wrong[0]]} never happens. {asks}"
+    return Miss(said, tag, 1 - (len(wrong) + len(missing)) / 2)
 
 
 def are(things) -> str:
     return "is" if len(things) == 1 else "are"
 
 
-def each_after_what_it_needs(answer, variant):
-    given = given_lines(answer, variant)
+def each_after_what_it_needs(given, variant):
     letters = {key: letter for letter, key in twelve(variant).items()}
     real = [key for key in LINES if key not in NEVER]
     pairs = [(need, key) for key in real for need in LINES[key].needs]
@@ -174,11 +179,10 @@ def each_after_what_it_needs(answer, variant):
     for place, key in enumerate(given):
         late = [need for need in LINES[key].needs if need not in given[:place]]
         if late and key not in NEVER:
-            return Miss(
-                f"Up to there it is right. Line {letters[key]} is no. {place + 1}, before line "
-                f"{letters[late[0]]}, without which it cannot happen.",
-                share=share,
-            )
+            right = f"Up to line {letters[given[place - 1]]} it is right. " if place else ""
+            needed = f"line {letters[late[0]]}, without which it cannot happen"
+            where = "comes before" if late[0] in given else "stands there without"
+            return Miss(f"{right}Line {letters[key]} {where} {needed}.", share=share)
     return Miss("What is there is in order, and lines are missing.", share=share)
 
 
@@ -194,7 +198,7 @@ def first_words(run):
     return run.trace.next(boot.BootParamsCopied, kernel=1)
 
 
-def names(key: str, find, hint: str):
+def names(key: str, find, early: str, late: str):
     def holds(answer, variant):
         given, run = answer[key], demo(variant)
         if given is None:
@@ -204,17 +208,29 @@ def names(key: str, find, hint: str):
         if not 0 <= given < len(run):
             return f"There is no record {given}; the run has records 0 to {len(run) - 1}."
         record = run.trace[given]
-        return Miss(f"Record {given} says: {record.event}. {hint}", seq=given, run=run)
+        hint = early if given < find(run).seq else late
+        return Miss(f"Record {given} says: {shortly(record.event)} {hint}", seq=given, run=run)
 
     return holds
+
+
+def shortly(event) -> str:
+    """An event's sentence with its full stop, without the tail of a command line."""
+    text = str(event)
+    return f"{text}." if len(text) <= 120 else f"{text[:120].rpartition(' ')[0]} ..."
 
 
 def between(answer, variant):
     given, run = answer["between_ns"], demo(variant)
     if given is None:
         return OPEN
-    if given != first_words(run).time - marker_seen(run).time:
-        return "Subtract the time of the first record from the time of the second."
+    if given == first_words(run).time - marker_seen(run).time:
+        return None
+    own = [answer.get(key) for key in ("marker_seen", "kernel_runs")]
+    if all(seq is not None and 0 <= seq < len(run) for seq in own) and own[0] != own[1]:
+        if given == run.trace[own[1]].time - run.trace[own[0]].time:
+            return Miss("It fits your two records, and one of them is another.", share=0.5)
+    return "Subtract the time of the first record from the time of the second."
 
 
 # -- a2: a kernel's line --------------------------------------------------------------------------
@@ -262,7 +278,7 @@ def my_kernel(variant: Variant) -> Table:
         *(("hands off", f"{id} ({names[id]})") for id in want.hidden),
         ("timer", f"{cmdline.LAPIC_TIMER:,} ticks a jiffy"),
     ]
-    return Table(f"Kernel {want.kernel} of {want.machine.name}", ["", "what it shall own"], rows)
+    return Table(f"Kernel {want.kernel} of {want.machine.name}", ["", "what is wanted"], rows)
 
 
 def right_line(variant: Variant) -> str:
@@ -272,21 +288,30 @@ def right_line(variant: Variant) -> str:
 
 def read(answer, variant):
     """The student's line as the kernel reads it."""
+    if not answer.split():
+        raise NoAnswer(OPEN)
     line = cmdline.parse(answer)
-    seen = cmdline.apply(line, wanted(variant).machine)
-    if seen.panic:
-        raise PopcornError(f"A kernel with this line never comes up: {seen.panic}")
-    return line, seen
+    return line, cmdline.apply(line, wanted(variant).machine)
+
+
+def because(seen, *names: str) -> str:
+    """What the kernel makes of a misspelled word about this, as the end of a report."""
+    for problem in seen.problems:
+        word = problem.word.partition("=")[0]
+        if word in names or any(f"did you mean {name}?" in problem.says for name in names):
+            return f" {problem.word:.60}: {problem.says}" + "." * (problem.says[-1] != "?")
+    return ""
 
 
 def only_its_cpus(work, variant):
     (line, seen), want = work, wanted(variant)
-    masks = line.all("present_mask")
+    masks, why = line.all("present_mask"), because(seen, "present_mask")
     if not masks:
-        return Miss("Without present_mask= it takes every CPU of the machine for its own.", "M10")
+        return f"Without present_mask= it takes every CPU of the machine for its own.{why}"
     if tuple(seen.present) == want.cpus:
         return None
-    said = f"It would have CPUs {cpu_list(seen.present)}, not {cpu_list(want.cpus)}."
+    has = f"CPUs {cpu_list(seen.present)}" if seen.present else "no CPU"
+    said = f"It would have {has}, not CPUs {cpu_list(want.cpus)}.{why}"
     mask = sum(1 << cpu for cpu in want.cpus)
     text = (masks[-1].value or "").lower().removeprefix("0x")
     return Miss(said, "M10" if text in (str(mask), f"{mask:x}") else "")
@@ -311,34 +336,61 @@ def cut(ranges, low: int, high: int) -> int:
     return sum(max(0, min(end, high) - max(start, low)) for start, end in ranges)
 
 
+def mib(count: int) -> str:
+    return f"{count / MIB:,.0f} MiB" if count >= MIB else f"{count // KIB} KiB"
+
+
+def its_part(seen, want: Wanted) -> tuple[int, int]:
+    """(bytes of its own memory that it would see, bytes that there are)."""
+    start, end, _ = want.memory
+    return cut(pieces(seen.ram), start, end), cut(pieces(want.machine.ram), start, end)
+
+
 def sees_its_own(work, variant):
-    (_, seen), (start, end, _) = work, wanted(variant).memory
-    missing = cut(pieces(wanted(variant).machine.ram), start, end) - cut(
-        pieces(seen.ram), start, end
-    )
-    if missing:
-        return f"{in_words(missing)} of its own memory {hex_range(start, end)} it would not see."
+    (line, seen), want = work, wanted(variant)
+    if cut(pieces(seen.ram), 0, 1 << 62) == cut(pieces(want.machine.ram), 0, 1 << 62):
+        why = because(seen, "memmap", "mem")
+        return f"No word of this line cuts memory: it would use all there is.{why}"
+    sees, own = its_part(seen, want)
+    if sees < own:
+        where = hex_range(want.memory.start, want.memory.end)
+        hint = mem_is_an_end(line, want) or because(seen, "memmap", "mem")
+        return f"{mib(own - sees)} of its own memory {where} it would not see.{hint}"
+
+
+def mem_is_an_end(line, want: Wanted) -> str:
+    """For those who take mem= for the size of the kernel's memory."""
+    given = [word.reading for word in line.all("mem")]
+    size = want.memory.end - want.memory.start
+    return " mem= is where memory ends, not how much there is." if size in given else ""
+
+
+def foreign(work, variant, where: str, low: int, high: int):
+    """Does it use memory of others there? Who sees nothing at all uses nothing either."""
+    (_, seen), want = work, wanted(variant)
+    sees, _ = its_part(seen, want)
+    if not sees:
+        return "First it must see some of its own memory."
+    if others := cut(pieces(seen.ram), low, high):
+        said = f"{where} its own memory it would use {mib(others)} of other kernels."
+        return Miss(said + because(seen, "memmap", "mem"), "M9")
 
 
 def nothing_below(work, variant):
-    (line, seen), (start, _, _) = work, wanted(variant).memory
-    if foreign := cut(pieces(seen.ram), LOW_BYTES, start):
-        hint = " Is there a memmap= with $?" if "$" not in line.line else ""
-        return Miss(
-            f"Below its own memory it would use {in_words(foreign)} of other kernels.{hint}", "M9"
-        )
+    broken = foreign(work, variant, "Below", LOW_BYTES, wanted(variant).memory.start)
+    if isinstance(broken, Miss) and "$" not in work[0].line:
+        return broken._replace(sentence=f"{broken.sentence} Is there a memmap= with $?")
+    return broken
 
 
 def nothing_above(work, variant):
-    (_, seen), (_, end, _) = work, wanted(variant).memory
-    if foreign := cut(pieces(seen.ram), end, 1 << 62):
-        return Miss(
-            f"Above its own memory it would use {in_words(foreign)} of other kernels.", "M9"
-        )
+    return foreign(work, variant, "Above", wanted(variant).memory.end, 1 << 62)
 
 
 def knows_what_it_is(work, variant):
     (line, seen), want = work, wanted(variant)
+    if seen.panic:
+        return f"A kernel with this line never comes up: {seen.panic}."
     wrong = []
     if not line.secondary:
         wrong.append("it would set up the machine as a primary does")
@@ -346,9 +398,10 @@ def knows_what_it_is(work, variant):
         wrong.append("it would not find the virtual terminals")
     timer = [parameter.value for parameter in line.all("lapic_timer")]
     if not timer or as_number(timer[-1]) != cmdline.LAPIC_TIMER:
-        wrong.append("it would measure its timer against a clock that is not its own, and hang")
+        wrong.append("it would measure its timer, and has no clock of its own to measure it with")
     if wrong:
-        return Miss(f"{'; '.join(wrong).capitalize()}.", share=1 - len(wrong) / 3)
+        why = because(seen, "mklinux", "vty_offset", "lapic_timer")
+        return Miss(f"{'; '.join(wrong).capitalize()}.{why}", share=1 - len(wrong) / 3)
 
 
 def as_number(text: str | None) -> int | None:
@@ -363,7 +416,8 @@ def leaves_devices_alone(work, variant):
     open_ones = [id for id in want.hidden if id not in seen.hidden_ids]
     if open_ones:
         said = f"It would drive {' and '.join(open_ones)}, as another kernel does already."
-        return Miss(said, "M11", 1 - len(open_ones) / len(want.hidden))
+        share = 1 - len(open_ones) / len(want.hidden)
+        return Miss(said + because(seen, "pci_dev_flags"), "M11", share)
 
 
 # -- f3: read a line ------------------------------------------------------------------------------
@@ -376,14 +430,15 @@ class Reading(NamedTuple):
     said: dict
 
 
-def a_line(rng) -> tuple[str, list[tuple[int, int]], dict]:
-    """A command line, a machine's RAM, and what a kernel makes of them."""
+def a_line(rng, n: int) -> tuple[str, list[tuple[int, int]], dict]:
+    """A command line, a machine's RAM, and what a kernel makes of them. Each second line has a
+    range of CPUs, each third is a primary's."""
     hole, top = rng.randrange(2, 4) * GIB, rng.randrange(8, 65) * GIB
     ram = [(0, 640 * KIB), (MIB, hole), (4 * GIB, top)]
     start = rng.randrange(5 * 8, top // (128 * MIB) - 8) * 128 * MIB
     end = min(top, start + rng.randrange(1, 9) * 128 * MIB)
     cpus = sorted(rng.sample(range(64), rng.randrange(1, 5)))
-    if rng.random() < 0.5:
+    if n % 2 == 0:
         first = rng.randrange(0, 56)
         cpus = sorted({*cpus, *range(first, first + rng.randrange(2, 8))})
     words = [
@@ -394,7 +449,7 @@ def a_line(rng) -> tuple[str, list[tuple[int, int]], dict]:
         f"mem={written(rng, end)}",
         *rng.sample(["console=ttyS0,115200", "quiet", "mem_sleep=deep", "maxmem=1G"], 2),
     ]
-    secondary = rng.random() < 0.7
+    secondary = n % 3 != 2
     if secondary:
         words.append("mklinux")
     rng.shuffle(words)
@@ -425,7 +480,7 @@ class Readings:
     def of(self, name: str) -> list[Reading]:
         if name not in self._done:
             rng = self.variant.rng(f"f3 {name}")
-            self._done[name] = [self._read(*a_line(rng)) for _ in range(ROUNDS[name])]
+            self._done[name] = [self._read(*a_line(rng, n)) for n in range(ROUNDS[name])]
         return self._done[name]
 
     def _read(self, line: str, ram, truth: dict) -> Reading:
@@ -434,7 +489,7 @@ class Readings:
 
 
 def reads(part: str, which: str = "public"):
-    """Of these lines, how many are read as the kernel reads them."""
+    """How many of these lines are read as the kernel reads them."""
 
     def holds(readings, variant):
         done = readings.of(which)
@@ -444,11 +499,11 @@ def reads(part: str, which: str = "public"):
         first, share = wrong[0], 1 - 2 * len(wrong) / len(done)
         said = f"{len(done) - len(wrong)} of {len(done)} lines are read right."
         if which == "public":
-            said += (
-                f" In {first.line!r} {part} is {shown(first.truth[part])}, and you say "
-                f"{shown(first.said.get(part))}."
-            )
-        return Miss(said, believed_mask(first) if part == "cpus" else "", share)
+            given = unfit(first.said, [part]).get(part)
+            given = given or f"You say {shown(first.said.get(part))}."
+            said += f" In {first.line!r} {part} is {shown(first.truth[part])}. {given}"
+        tags = map(believed_mask, wrong) if part == "cpus" else ()
+        return Miss(said, next(filter(None, tags), ""), share)
 
     return holds
 
@@ -520,12 +575,15 @@ def right_times(variant: Variant) -> dict[str, int]:
 SLIPS = {  # an answer near the truth, and what it has overlooked
     "wake_us": {
         lambda v: 10_500: "There are two SIPIs, and each has both waits.",
+        lambda v: 10_300: "There are two SIPIs, and each has both waits.",
+        lambda v: 10_600: "After each SIPI come both waits, 300 and 200 µs.",
         lambda v: 11: "In microseconds, please.",
         lambda v: 1_000: "INIT has a wait of its own.",
     },
     "give_up_s": {
         lambda v: 5_000: "In seconds, please.",
         lambda v: 5_000_000: "In seconds, please.",
+        lambda v: 50_000: "That is how often it looks. How far apart are the looks?",
     },
     "all_s": {
         lambda v: round(numbers(v).kernels * (wake_ns() / S_NS + kernel_init_s())): (
@@ -535,6 +593,9 @@ SLIPS = {  # an answer near the truth, and what it has overlooked
     },
     "check_ins": {
         lambda v: numbers(v).kernels * (numbers(v).kernels - 1): "Each pair checks in once.",
+        lambda v: (numbers(v).kernels - 1) * (numbers(v).kernels - 2) // 2: (
+            "The primary is one of them."
+        ),
         lambda v: numbers(v).kernels - 1: "A new kernel checks in with every kernel that is up.",
     },
 }
@@ -548,7 +609,7 @@ def is_time(key: str):
         if given == truth or (key == "all_s" and abs(given - truth) <= 1):
             return None
         for slip, said in SLIPS[key].items():
-            if given == slip(variant):
+            if round(given) == slip(variant):
                 return Miss(said, share=0.5)
         return f"{given:,} is too {'small' if given < truth else 'large'}."
 
@@ -631,7 +692,8 @@ def the_record(name: str):
             return f"There is no record {seq}; {name} has records 0 to {len(run) - 1}."
         where = "before" if seq < truth.seq else "after"
         late = type(run.trace.event(seq)) in (boot.OperatorGaveUp, boot.BootReturned)
-        said = f"Record {seq} comes {where} the record that says it: {run.trace.event(seq)}."
+        event = shortly(run.trace.event(seq))
+        said = f"Record {seq} comes {where} the record that says it: {event}"
         return Miss(said, share=0.5 if late else 0, seq=seq, run=run)
 
     return holds
@@ -644,6 +706,7 @@ def part_of(answer, name: str, place: int):
 
 # -- s7: one after the other, or all at once? -----------------------------------------------------
 
+REASON_CHARACTERS = 25
 CHANGES = ("lock", "page each", "faster", "retry")
 
 
@@ -675,13 +738,20 @@ def finds_the_overwriting(answer, variant):
     if type(event) is boot.RamdiskNoted:
         said = "That overwrites the ramdisk's address, which is as bad. Look for the line."
         return Miss(said, share=0.5, seq=given, run=run)
-    return Miss(f"Record {given} says: {event}.", seq=given, run=run)
+    copied = run.trace.next(boot.BootParamsCopied, kernel=the_victim(run)).seq
+    why = "Nobody has overwritten anything yet." if given < the_overwriting(run) else ""
+    if given >= copied:
+        why = "By then it is done. Who wrote what is read here?"
+    said = f"Record {given} says: {shortly(event)}"
+    return Miss(f"{said} {why}".rstrip(), seq=given, run=run)
 
 
 def finds_the_victim(answer, variant):
     given = answer["victim"]
     if given is None:
         return OPEN
+    if given not in (1, 2):
+        return f"Kernel {given} is none of the two that boot here, 1 and 2."
     if given != the_victim(two_at_once(variant)):
         return f"Kernel {given} reads the line that was written for it."
 
@@ -693,7 +763,7 @@ def chooses_the_change(answer, variant):
     said = {
         "lock": "The lock is free again once the line is written. When is it read?",
         "faster": "It makes the time shorter in which it goes wrong, and does not end it.",
-        "retry": "The victim is up, in another kernel's memory. Who would notice?",
+        "retry": "Before anybody gives it up, the victim is in another kernel's memory.",
     }
     if given != "page each":
         return said[given]
@@ -703,7 +773,7 @@ def gives_a_reason(answer, variant):
     given = answer["because"]
     if given is None:
         return OPEN
-    if len(given.split()) < 5:
+    if len(given.split()) < 5 or len(given) < REASON_CHARACTERS:
         return "A sentence, please: what is read when?"
 
 
@@ -795,10 +865,19 @@ def masked(variant: Variant) -> str:
     )
 
 
+def its_size_for_its_end(variant: Variant) -> str:
+    """mem= as the size of the kernel's memory, where its end is wanted."""
+    start, end, _ = wanted(variant).memory
+    return f"{without_word(right_line(variant), 'mem=')} mem={(end - start) // MIB}M"
+
+
 # -- the tasks ------------------------------------------------------------------------------------
 
 PRE, POST = before_and_after(
-    AFTER, "o1 for what runs below, p1 for the CPU, p2 and f3 for the mask, a2 for the limit."
+    AFTER,
+    '"Three hands" for what runs below and for the CPU, p2 and f3 for the mask, the text below the '
+    "table of parameters for the limit.",
+    again="hint 2 says where this was settled",
 )
 CAUSE, RECORD = OneOf(*CAUSE_WORDS), int
 
@@ -812,6 +891,7 @@ TASKS = (
             Check("the ten that happen", 1, leaves_out_what_never_happens),
             Check("each after what it needs", 2, each_after_what_it_needs),
         ),
+        ask=given_lines,
         hints=(
             "Three hands: the operator prepares, the primary wakes the CPU, the CPU climbs. Sort "
             "the lines by whose they are.",
@@ -834,14 +914,24 @@ TASKS = (
             Check(
                 "the marker is seen",
                 0.25,
-                names("marker_seen", marker_seen, "Who must see the marker?"),
+                names(
+                    "marker_seen",
+                    marker_seen,
+                    "The primary has not seen it yet.",
+                    "The primary has seen it before.",
+                ),
             ),
             Check(
                 "the kernel runs",
                 0.5,
-                names("kernel_runs", first_words, "Which actor speaks for the first time?"),
+                names(
+                    "kernel_runs",
+                    first_words,
+                    "Who says that? The new kernel has not said a word yet.",
+                    "The new kernel has said something before that.",
+                ),
             ),
-            Check("the time between", 0.25, between),
+            Check("the time between", 0.5, between),
         ),
         hints=(
             "Each record names its actor. Who sees the marker, and who is the new kernel?",
@@ -867,7 +957,9 @@ TASKS = (
         "A kernel's line",
         str,
         (
-            Check("it is a secondary, with its timer and terminals", 0.75, knows_what_it_is),
+            Check(
+                "it comes up as a secondary, with its timer and terminals", 0.75, knows_what_it_is
+            ),
             Check("its CPUs and no others", 0.75, only_its_cpus),
             Check("its own memory", 0.75, sees_its_own),
             Check("no memory below its own", 0.75, nothing_below),
@@ -878,8 +970,8 @@ TASKS = (
         hints=(
             "Go through the table of parameters above: each row of your kernel needs one or two "
             "of them.",
-            "Memory needs three: `memmap=SIZE@START` for what is yours, `memmap=SIZE$16M` for what "
-            "lies between 16 MiB and your start, and `mem=` for your end.",
+            "Memory is written with three: `memmap=SIZE@START` for what is yours, "
+            "`memmap=SIZE$16M` for what is between 16 MiB and your start, and `mem=` for your end.",
             "The size of the second `memmap=` is your start less 16 MiB. Several devices stand in "
             "one `pci_dev_flags=`, with commas. The CPUs are a list, such as `8-15`.",
         ),
@@ -887,6 +979,9 @@ TASKS = (
             Wrong("no reserve below", lambda v: without_word(right_line(v), "$"), 3.25, "M9"),
             Wrong("a bit mask", masked, 3.25, "M10"),
             Wrong("no end", lambda v: without_word(right_line(v), "mem="), 3.5, "M9"),
+            Wrong("a size for an end", its_size_for_its_end, 1.25),
+            Wrong("nothing but a word", lambda v: "hello", 0),
+            Wrong("no text", lambda v: "", 0),
         ),
     ),
     Task(
@@ -911,7 +1006,7 @@ TASKS = (
     Task(
         "a4",
         "How long does it take?",
-        dict.fromkeys(SLIPS, int),
+        dict.fromkeys(SLIPS, int) | {"all_s": float},
         tuple(Check(key, 0.5, is_time(key)) for key in SLIPS),
         hints=(
             "Add up the waits in the text, in the unit that the name asks for.",

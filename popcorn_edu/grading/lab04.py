@@ -118,7 +118,7 @@ def table_of(name: str):
         ids = len({f.vendor_device for f in functions})
         return Table(
             f"{name}: what needs an owner",
-            ["slot", "id", "what", "name", "line"],
+            ["slot", "id", "what", "name", "IRQ"],
             rows,
             f"{len(rows)} functions with {ids} different ids; "
             f"{len(listing(name)) - len(rows)} host and PCI bridges are left out.",
@@ -129,7 +129,7 @@ def table_of(name: str):
 
 # -- a1: a list for each kernel --------------------------------------------------------------------
 
-WRONG_AT_MOST = 5  # functions on the wrong side of a list, beyond which it earns nothing
+WRONG_AT_MOST = 5  # functions on the wrong side, at which a list earns nothing; an empty one never
 
 
 def list_for(kernel: int):
@@ -145,9 +145,20 @@ def list_for(kernel: int):
         if not wrong and not read.refused and not read.ignored:
             return None
         said = slips(functions, owned, read)
-        return Miss(said, share=max(0, 1 - max(len(wrong), 1) / WRONG_AT_MOST))
+        if wrong and not read.refused:
+            said = misspelled(text) + said
+        at_most = min(WRONG_AT_MOST, len(set(devices.claims(functions, "")) ^ owned))
+        return Miss(said, share=max(0, 1 - max(len(wrong), 1) / at_most))
 
     return holds
+
+
+def misspelled(text: str) -> str:
+    """The first entry that has not the three parts of one."""
+    for entry in text.split(",") if text.strip() else ():
+        if entry.count(":") != 2 or "=" in entry or entry != entry.strip():
+            return f"{entry!r:.40} is not written like 0x8086:0x10c9:b, with no blank. "
+    return ""
 
 
 def slips(functions, owned, read) -> str:
@@ -176,6 +187,7 @@ PRE, POST = before_and_after(
     AFTER,
     "p1 and a1 for what a list says, a3 for the twins, p2 and the fork for what is on no list, and "
     "f2 for who looks at the list at all.",
+    again="hint 2 says where this was settled",
 )
 
 
@@ -357,7 +369,8 @@ TASKS = (
             "A place with its domain has two colons, a place without has one. Put `0000:` in front "
             "of the latter and you have one case less.",
             "Now compare with the whole slot, and with the slot without its function: "
-            '`slot.rpartition(".")[0]`. Equal, not "begins with": 0000:00:1 is not 0000:00:1f.',
+            '`slot.rpartition(".")[0]`. Equal, not "ends with": so does 10000:02:00.0 with '
+            "0000:02:00.0.",
         ),
     ),
     Task(
@@ -391,8 +404,8 @@ TASKS = (
             Check("a reason in a sentence", 0.5, gives_a_reason),
         ),
         hints=(
-            "How many requests a second, and how long do the two messages of each take? That is "
-            "the part of its time such a kernel would spend on messages.",
+            "How many requests a second, and how long do the two messages of each take (the cell "
+            "below p3 measured it)? That is the part of its time such a kernel spends on messages.",
             "Little: a light image and a proxy. Much: the kernel should own the device, if it can.",
             "Two kernels cannot both own one device, and they cannot take turns. If both need it "
             "that much, they are better one kernel.",

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from popcorn_edu import scenarios
 from popcorn_edu.engine.steps import walk
 from popcorn_edu.engine.trace import PopcornError
-from popcorn_edu.grading.answers import OPEN, OneOf, unfit
+from popcorn_edu.grading.answers import OPEN, OneOf
 from popcorn_edu.grading.full_rings import (
     DESIGNS,
     MESSAGE_WORDS,
@@ -32,6 +32,7 @@ from popcorn_edu.grading.full_rings import (
     play_schedule,
     services_table,
 )
+from popcorn_edu.grading.guesses import before_and_after
 from popcorn_edu.grading.orders import Hunt, catches, orders_about, orders_table
 from popcorn_edu.grading.predict import Predict
 from popcorn_edu.grading.schedules import LINES
@@ -365,8 +366,6 @@ def two_long_ones_at_once(answer, variant):
 
 # -- pre, post: before and after ------------------------------------------------------------------
 
-QUESTIONS = ("ipi", "returned", "two_senders", "full")
-
 # After the lab: which misconception each choice is; the sound one has none.
 AFTER = {
     "ipi": {"a": "", "b": "M3", "c": "M4"},
@@ -374,31 +373,10 @@ AFTER = {
     "two_senders": {"a": "M7", "b": "", "c": "M7"},
     "full": {"a": "M8", "b": "M8", "c": ""},
 }
-
-
-def all_guessed(answer, variant):
-    open_ones = [name for name in QUESTIONS if answer.get(name) is None]
-    if len(open_ones) == len(QUESTIONS):
-        return OPEN
-    if open_ones:
-        share = 1 - len(open_ones) / len(QUESTIONS)
-        slips = unfit(answer, open_ones)
-        said, left = list(slips.values()), [name for name in open_ones if name not in slips]
-        if left:
-            said.append(f"Still open: {', '.join(left)}. A guess is enough.")
-        return Miss(" ".join(said), share=share)
-
-
-def sound(answer, variant):
-    wrong = {name: AFTER[name][letter] for name, letter in answer.items() if letter}
-    wrong = {name: tag for name, tag in wrong.items() if tag}
-    open_ones = [name for name in QUESTIONS if answer.get(name) is None]
-    if wrong or open_ones:
-        slips = unfit(answer, open_ones)
-        said = [slips.get(name, f"{name} is still open.") for name in open_ones]
-        said += [f"{name}: run your predictions once more." for name in wrong]
-        share = 1 - (len(wrong) + len(open_ones)) / len(QUESTIONS)
-        return Miss(" ".join(said), next(iter(wrong.values()), ""), share)
+PRE, POST = before_and_after(
+    AFTER,
+    "p1 for the IPI, a1 for what send knows, a4 for two senders, p3 and a7 for a full ring.",
+)
 
 
 # -- the gates ------------------------------------------------------------------------------------
@@ -473,23 +451,12 @@ SCENES = {
 
 # -- the tasks ------------------------------------------------------------------------------------
 
-LETTERS = OneOf("a", "b", "c")
 ONE_SENDER_SAYS = "Messages of one sender and one priority keep the order of their tickets."
 PRIORITY_SAYS = "Which messages were read in one batch? What comes first within a batch?"
 TWO_SENDERS_SAYS = "Whose ticket comes first is decided at head, not when send() is called."
 
 TASKS = (
-    Task(
-        "pre",
-        "What you think before the lab",
-        dict.fromkeys(QUESTIONS, LETTERS),
-        (Check("four guesses, right or not", 0.5, all_guessed),),
-        hints=(
-            "There is nothing to look up. Choose what seems likely; it costs no points.",
-            "Not sure between two? Take the first that came to your mind, and see at the end.",
-            'Put one letter in quotes in place of each `...`, such as `"a"`, and run the cell.',
-        ),
-    ),
+    PRE,
     Task(
         "a1",
         "Eight steps of a ring",
@@ -663,16 +630,5 @@ TASKS = (
             "without extra work.",
         ),
     ),
-    Task(
-        "post",
-        "What you think after the lab",
-        dict.fromkeys(QUESTIONS, LETTERS),
-        (Check("four answers", 0.5, sound),),
-        hints=(
-            "Each question has a gate, a task or a sentence of feedback in this lab behind it.",
-            "p1 for the IPI, a1 for what send knows, a4 for two senders, p3 and a7 for a full "
-            "ring.",
-            "Compare with what you thought before, in the cell of `pre`.",
-        ),
-    ),
+    POST,
 )

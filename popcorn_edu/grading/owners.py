@@ -212,9 +212,9 @@ def scans_right(which: str, *kinds: str):
         done = [scan for kind in kinds for scan in scans.of(which, kind)]
         wrong = [scan for scan in done if scan.said != scan.truth]
         if wrong:
-            said = f"{len(done) - len(wrong)} of {len(done)} right"
+            said = f"{len(done) - len(wrong)} of {len(done)} right."
             if which == "public":
-                said += f". {first_difference(wrong[0])}"
+                said += f" {first_difference(wrong[0])}"
             return Miss(said, share=scaled(len(done) - len(wrong), len(done)))
 
     return holds
@@ -501,11 +501,11 @@ def hides_right(which: str, *forms: str):
         done = [case for form in forms for case in hides.of(which, form)]
         wrong = [case for case in done if case.said is not case.truth]
         if wrong:
-            said = f"{len(done) - len(wrong)} of {len(done)} right"
+            said = f"{len(done) - len(wrong)} of {len(done)} right."
             if which == "public":
                 case = wrong[0]
                 does = "hides" if case.truth else "does not hide"
-                said += f". {case.entry!r} {does} {case.function['slot']} ({case.function['id']})."
+                said += f" {case.entry!r} {does} {case.function['slot']} ({case.function['id']})."
             return Miss(said, share=scaled(len(done) - len(wrong), len(done)))
 
     return holds
