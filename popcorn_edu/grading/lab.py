@@ -89,7 +89,8 @@ class Lab:
         note = self._note(self.variant)
         variant = ", ".join(filter(None, [self.variant.code, note]))
         whose = "The practice variant" if self.variant.seed == PRACTICE else "Your variant"
-        return f"Lab {self.number}: {self.title}. {whose}: {variant}"
+        end = "" if self.title.endswith("?") else "."
+        return f"Lab {self.number}: {self.title}{end} {whose}: {variant}"
 
     # -- looking -------------------------------------------------------------------------------
 

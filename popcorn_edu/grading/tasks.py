@@ -140,8 +140,8 @@ class Report(Table):
         note, hidden = "", task.points - task.public_points()
         if hidden and not at_grading():
             note = (
-                f"{number(hidden)} more points are decided by hidden checks when the lab is "
-                "graded: the same rules on other runs."
+                f"{number(hidden)} more point{'s are' if hidden != 1 else ' is'} decided by hidden "
+                "checks when the lab is graded: the same rules on other runs."
             )
         super().__init__(
             f"{task.id}: {task.title}: {number(self.points)} of {number(task.points)} points",

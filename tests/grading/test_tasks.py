@@ -70,7 +70,7 @@ def test_hidden_checks_wait_for_the_grading():
     (row,) = judge(secret, 0, HERE, hidden=False)
 
     assert row.mark() == "at grading" and row.earned == 0
-    assert "1 more points are decided by hidden checks" in str(Report(secret, [row]))
+    assert "1 more point is decided by hidden checks" in str(Report(secret, [row]))
 
 
 def test_a_tag_brings_its_correction():
