@@ -295,7 +295,7 @@ def plan_command(args: argparse.Namespace) -> int:
     wanted = {
         option: value
         for option in POLICIES
-        if (value := getattr(args, option)) not in (None, False)
+        if (value := getattr(args, option)) is not None and value is not False
     }
     if Path(args.what).exists() and args.what not in Machine.names():
         if wanted:

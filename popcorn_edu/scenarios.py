@@ -212,8 +212,11 @@ def device_scan(
         raise PopcornError(f"{machine.name} comes without a list of PCI functions to scan")
     if lists is None:
         lists = "", devices.write_flags(devices.create_lspci(machine.pci_functions))
-    if type(lists) not in (list, tuple) or not all(isinstance(flags, str) for flags in lists):
-        raise PopcornError(f"lists={lists!r:.60}: expected a list of texts, one for each kernel")
+    texts = type(lists) in (list, tuple) and all(isinstance(flags, str) for flags in lists)
+    if not texts or len(lists) < 2:
+        raise PopcornError(
+            f"lists={lists!r:.60}: expected a list of texts, one for each of two kernels or more"
+        )
     for flags in lists:
         devices.read_flags(flags)  # refuses what is no list before anything runs
     setup = make_setup(machine, len(lists), cpus)
@@ -550,6 +553,8 @@ def _boot(name: str, arguments: dict, partition: Partition) -> Run:
     whole(arguments["seed"], "seed")
     if (schedule_seed := arguments["schedule_seed"]) is not None:
         whole(schedule_seed, "schedule_seed")
+    if len(partition.kernels) < 2:
+        raise PopcornError("this plan has no secondary kernel to boot; two kernels were expected")
     plan = BootPlan.of(partition)
     fails = arguments.get("fails", 1)
     if not isinstance(fails, int) or fails not in plan.secondaries:

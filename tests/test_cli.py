@@ -455,6 +455,7 @@ MISTAKES = {
     "plan h8qg6-64 --grouping nodes": "There is no policy 'nodes'; did you mean per node?",
     "plan h8qg6-64 --memory all": "There is no memory policy",
     "plan h8qg6-64 --devices all": "There is no device policy 'all'; expected one of: near, prim",
+    "plan h8qg6-64 --kernels 0": "0 is no number of kernels; a whole number from 1 up was expected",
     "plan h8qg6-64 --kernels x": "popcorn-edu plan: argument --kernels: invalid int value: 'x'; ",
     "cmdline": "popcorn-edu cmdline: the following arguments are required: LINE; ",
     "cmdline quiet --machine h8": "There is no machine called 'h8'; ",

@@ -165,6 +165,18 @@ def test_the_wheel_carries_data_and_scripts(tmp_path):
     assert not [name for name in inside if name.startswith(("labs/", "tests/"))]
 
 
+def test_no_two_events_share_a_name():
+    """A saved trace names its events' classes and no module, so the name alone must tell."""
+    homes: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "popcorn_edu").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                if any(ast.unparse(base).endswith("Event") for base in node.bases):
+                    homes.setdefault(node.name, []).append(path.name)
+    assert len(homes) > 100
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}
+
+
 # -- one command ----------------------------------------------------------------------------------
 
 

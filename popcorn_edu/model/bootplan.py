@@ -18,9 +18,15 @@ from typing import NamedTuple
 
 from popcorn_edu.engine.steps import Delay
 from popcorn_edu.engine.trace import PopcornError, near_names
+from popcorn_edu.model.cmdline import LINE_BYTES_AT_MOST
 from popcorn_edu.model.firmware import GIB, MIB
 from popcorn_edu.model.machine import Machine
-from popcorn_edu.model.memory import RAMDISK_BYTES, RAMDISK_OFFSET_BYTES
+from popcorn_edu.model.memory import (
+    IMAGE_BYTES,
+    PRIMARY_IMAGE_ADDRESS,
+    RAMDISK_BYTES,
+    RAMDISK_OFFSET_BYTES,
+)
 from popcorn_edu.model.trampoline import LOW, PAGE_BYTES, LadderTimes
 
 # what copy_ramdisk and wr_cmdline demand
@@ -31,11 +37,10 @@ HEADER_MAGIC = int.from_bytes(b"HdrS", "little")
 PROTOCOL = 0x020A  # Linux 3.2's own
 PROTOCOL_AT_LEAST = 0x0202  # [C] wr_cmdline: since then there is a pointer to the command line
 COMMAND_LINE_BELOW = 1 * MIB  # [C] wr_cmdline's limit for the buffer
-COMMAND_LINE_BYTES = 2047  # x86: COMMAND_LINE_SIZE without the zero at its end
 
 # what kexec loads
-LINKED_AT = 16 * MIB  # [C] kexec: each segment goes to ADDR + (p_paddr - 16 MiB)
-MAP_BYTES = 0x1400000  # [C] kexec maps 20 MiB of /dev/mem
+LINKED_AT = PRIMARY_IMAGE_ADDRESS  # [C] kexec: each segment goes to ADDR + (p_paddr - 16 MiB)
+MAP_BYTES = IMAGE_BYTES  # [C] kexec maps 20 MiB of /dev/mem
 
 
 class Image(NamedTuple):
@@ -72,7 +77,7 @@ class BootPlan:
     reserve: tuple[tuple[int, int, str], ...] = ()
     segments: tuple[tuple[int, int], ...] = SEGMENTS
     ramdisk_bytes: int = RAMDISK_BYTES
-    line_bytes: int = COMMAND_LINE_BYTES
+    line_bytes: int = LINE_BYTES_AT_MOST
     buffer: int = LOW["command line"]
     deaf: tuple[int, ...] = ()
 
@@ -176,7 +181,8 @@ def failing(plan: BootPlan, failure: str, kernel: int) -> dict:
     if failure == "ramdisk not aligned":
         return {"plan": plan.with_image(kernel, ramdisk=image.ramdisk + 0x200)}
     if failure:
-        raise PopcornError(f"there is no failure {failure!r}; {near_names(failure, FAILURES)}")
+        near = near_names(failure, filter(None, FAILURES))
+        raise PopcornError(f"there is no failure {failure!r}; {near}")
     return {"plan": plan}
 
 

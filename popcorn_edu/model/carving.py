@@ -77,10 +77,10 @@ def _popcorn(job: Job) -> Regions:
     """The same for each kernel, in the order of their numbers, wherever their CPUs are."""
     slots = _slots(job.ram, job, from_zero=True)
     count = len(job.groups)
-    times = _largest(lambda n: _fill(slots, [n * job.granule] * count, job.align), slots, job)
+    times = _largest(lambda n: _fill(slots, [n * job.granule] * count, job), slots, job)
     if not times:
         raise _too_small(slots, job, "every kernel")
-    return _regions(_fill(slots, [times * job.granule] * count, job.align), job)
+    return _regions(_fill(slots, [times * job.granule] * count, job), job)
 
 
 def _by_weight(job: Job) -> Regions:
@@ -99,7 +99,9 @@ def _by_weight(job: Job) -> Regions:
     sizes = [granules * weight // sum(weights) * job.granule for weight in weights]
     if 0 in sizes:
         raise _too_small(slots, job, f"kernel {sizes.index(0)}")
-    filled = _fill(slots, sizes, job.align)
+    filled = _fill(slots, sizes, job)
+    if filled is None and job.align <= job.granule:
+        raise _too_small(slots, job, "every kernel above the low part")
     if filled is None:
         raise PopcornError(
             f"Regions that begin at multiples of {in_words(job.align)} do not fit; an alignment "
@@ -118,14 +120,14 @@ def _per_node(job: Job) -> Regions:
         cpus = list(guests.values())
         times = _largest(
             lambda n, at=node, cpus=cpus: _fill(
-                slots[at], [n * job.granule * c for c in cpus], job.align
+                slots[at], [n * job.granule * c for c in cpus], job
             ),
             slots[node],
             job,
         )
         if not times:
             raise _too_small(slots[node], job, f"every kernel with CPUs on node {node}", len(cpus))
-        filled = _fill(slots[node], [times * job.granule * c for c in cpus], job.align)
+        filled = _fill(slots[node], [times * job.granule * c for c in cpus], job)
         for kernel, mine in zip(guests, filled, strict=True):
             pieces[kernel] += mine
     return _regions(pieces, job)
@@ -189,13 +191,14 @@ def _slots(ram: Iterable[Span], job: Job, from_zero: bool) -> list[Span]:
         if start <= job.low:
             start = 0 if from_zero else job.low
         start, end = up(start, job.granule), down(end, job.granule)
-        if start < end:
+        if start < end and end > job.low:
             slots.append((start, end))
     return slots
 
 
-def _fill(slots: list[Span], sizes: Iterable[int], align: int) -> list[list[Span]] | None:
-    """To each its size out of the slots, one after the other and over holes; None: too much."""
+def _fill(slots: list[Span], sizes: Iterable[int], job: Job) -> list[list[Span]] | None:
+    """To each its size out of the slots, one after the other and over holes; None: too much.
+    Only the first, the primary, may have some of the low part."""
     filled, at, free = [], 0, 0
     for size in sizes:
         mine: list[Span] = []
@@ -204,7 +207,7 @@ def _fill(slots: list[Span], sizes: Iterable[int], align: int) -> list[list[Span
                 return None
             start = max(free, slots[at][0])
             if not mine:
-                start = up(start, align)
+                start = up(start, job.align)
             taken = min(size, slots[at][1] - start)
             if taken <= 0:
                 at += 1
@@ -212,6 +215,7 @@ def _fill(slots: list[Span], sizes: Iterable[int], align: int) -> list[list[Span
             mine.append((start, start + taken))
             free, size = start + taken, size - taken
         filled.append(mine)
+        free = max(free, job.low)
     return filled
 
 

@@ -27,8 +27,7 @@ from typing import Any
 
 from popcorn_edu.engine.trace import PopcornError
 
-WORD_BITS = 64  # what the kernel counts sizes and addresses in
-U64, U32, U16 = (1 << 64) - 1, (1 << 32) - 1, (1 << 16) - 1
+U64, U32, U16 = (1 << 64) - 1, (1 << 32) - 1, (1 << 16) - 1  # sizes and addresses have 64 bits
 SUFFIXES = "kmgtpe"
 
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*")

@@ -41,7 +41,7 @@ class Spots:
         self.machine = machine
         first: dict[object, list[int]] = {}
         for cpu in machine.cpus:
-            at = machine._at(cpu)
+            at = machine.place(cpu)
             key = cpu if machine.latencies_ns else (at.package, at.die, at.node)
             first.setdefault(key, []).append(cpu)
         self.of = {cpu: at for at, cpus in enumerate(first.values()) for cpu in cpus}

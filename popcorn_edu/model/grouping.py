@@ -39,7 +39,7 @@ from typing import NamedTuple
 from popcorn_edu.engine.trace import PopcornError, near_names
 from popcorn_edu.model.costs import html_table
 from popcorn_edu.model.cut import Spots, balanced_cut, in_runs
-from popcorn_edu.model.machine import Machine
+from popcorn_edu.model.machine import Machine, as_machine
 from popcorn_edu.model.topology import CPUS_AT_MOST, cpu_list
 
 Group = tuple[int, ...]
@@ -176,7 +176,7 @@ def group(
             raise PopcornError(
                 f'The policy "{policy}" has no option {name!r}; {near_names(name, allowed)}'
             )
-    return POLICIES[policy](_machine(machine), kernels, **options)
+    return POLICIES[policy](as_machine(machine), kernels, **options)
 
 
 # -- is it a division of the machine? --------------------------------------------------------------
@@ -187,7 +187,7 @@ def problems(machine: Machine | str, groups, cpus=None) -> list[str]:
 
     ``cpus`` are those to share out, if not all that are online.
     """
-    machine = _machine(machine)
+    machine = as_machine(machine)
     wanted = _cpus(machine, cpus)
     if isinstance(groups, str) or not isinstance(groups, Sequence) or not groups:
         return [f"{groups!r:.60} is no grouping; a list with at least one group was expected."]
@@ -309,14 +309,10 @@ class GroupingCost(NamedTuple):
     local_percent: tuple[int, ...]  # of a kernel's accesses to its own memory, those to its node
     memory_bytes: tuple[int, ...]  # each kernel's share, if a node's memory goes by its CPUs
 
-    @property
-    def nodes_at_most(self) -> int:
-        return max(map(len, self.nodes))
-
 
 def cost(machine: Machine | str, groups: Groups) -> GroupingCost:
     """What this grouping costs. It must be sound: the first of its problems is refused."""
-    machine = _machine(machine)
+    machine = as_machine(machine)
     if found := problems(machine, groups, cpus=_all_named(machine, groups)):
         raise PopcornError(found[0])
     spots = Spots(machine)
@@ -592,18 +588,10 @@ class View:
 
 def view(machine: Machine | str, groups: Groups) -> View:
     """The grouping as a table, or the table of its problems."""
-    return View(_machine(machine), groups)
+    return View(as_machine(machine), groups)
 
 
 # -- inside: from a machine to its natural groups, and to a number of them -------------------------
-
-
-def _machine(machine) -> Machine:
-    if isinstance(machine, str):
-        return Machine.load(machine)
-    if not isinstance(machine, Machine):
-        raise PopcornError(f"{machine!r:.60} is no machine; Machine.load(...) makes one.")
-    return machine
 
 
 def _fitted(machine, cpus, of: Callable, kernels, what: str, merge: bool = True) -> Groups:
@@ -648,12 +636,12 @@ def _units(machine, cpus: Iterable[int], number: int) -> list[Group]:
 
 
 def _hardware_order(machine, cpus: Iterable[int]) -> list[int]:
-    return sorted(cpus, key=machine._at)
+    return sorted(cpus, key=machine.place)
 
 
 def _place(machine, what: str) -> Callable[[int], int]:
     """Where a CPU is, in one respect (topology.Place)."""
-    return lambda cpu: getattr(machine._at(cpu), what)
+    return lambda cpu: getattr(machine.place(cpu), what)
 
 
 def _in_order(machine, groups: Iterable[Iterable[int]]) -> Groups:

@@ -331,7 +331,7 @@ class _Reader:
                 sort = CACHE_KINDS.get(element.attrs.get("cache_type", "0"))
                 if sort is None:
                     raise self.wrong(
-                        element, f"cache_type is {element.attrs['cache_type']!r}", "0, 1 or 2"
+                        element, f"cache_type is {element.attrs['cache_type']!r:.40}", "0, 1 or 2"
                     )
                 size = self._number(element, "cache_size", 0)
                 if cpus := self._cpus(element):
@@ -342,12 +342,12 @@ class _Reader:
             busid, kind = element.attrs.get("pci_busid", ""), element.attrs.get("pci_type", "")
             if not re.fullmatch(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", busid):
                 raise self.wrong(
-                    element, f"pci_busid is {busid!r}", 'an address such as "0000:04:00.0"'
+                    element, f"pci_busid is {busid!r:.40}", 'an address such as "0000:04:00.0"'
                 )
             ids = re.match(r"([0-9a-f]{4}) \[([0-9a-f]{4}:[0-9a-f]{4})\]", kind)
             if not ids:
                 raise self.wrong(
-                    element, f"pci_type is {kind!r}", 'class and ids such as "0200 [8086:10c9]"'
+                    element, f"pci_type is {kind!r:.40}", 'class and ids such as "0200 [8086:10c9]"'
                 )
             info = self._info(element)
             name = " ".join(filter(None, (info.get("PCIVendor"), info.get("PCIDevice"))))

@@ -281,7 +281,7 @@ class Machine(Topology):
 
     def apic_id(self, cpu: int) -> int:
         """The number interrupts are addressed to; the CPU's own number where no table says."""
-        self._at(cpu)
+        self.place(cpu)
         return self.apic_ids.get(cpu, cpu)
 
     @cached_property
@@ -307,13 +307,20 @@ class Machine(Topology):
             )
         return self._nodes[node_id]
 
+    def place(self, cpu: int) -> Place:
+        """Where a CPU is: package, die and core. Sorting by it is the order of the hardware."""
+        try:
+            return self._places[cpu]
+        except (KeyError, TypeError):
+            raise self._no_cpu(cpu) from None
+
     def node_of(self, cpu: int) -> int:
         """The id of the NUMA node whose memory is nearest to the CPU."""
-        return self._at(cpu).node
+        return self.place(cpu).node
 
     def package_of(self, cpu: int) -> int:
         """The id of the package the CPU is in."""
-        return self.packages[self._at(cpu).package].id
+        return self.packages[self.place(cpu).package].id
 
     def check_cpus(self, cpus: Iterable[int]) -> tuple[int, ...]:
         """The CPUs as a tuple, if all exist, are online, and are named once."""
@@ -322,11 +329,11 @@ class Machine(Topology):
                 f"{cpus!r} is no list of CPU numbers; one such as [0, 12, 24] was expected."
             )
         cpus = tuple(cpus)
-        for place, cpu in enumerate(cpus):
+        for n, cpu in enumerate(cpus):
             if isinstance(cpu, bool) or not hasattr(cpu, "__index__"):
                 raise PopcornError(f"{cpu!r} is no CPU number; a whole number was expected.")
-            self._at(cpu)
-            if cpu in cpus[:place]:
+            self.place(cpu)
+            if cpu in cpus[:n]:
                 raise PopcornError(
                     f"CPU {cpu} is named twice; each CPU can belong to one kernel only."
                 )
@@ -349,7 +356,7 @@ class Machine(Topology):
 
     def relation(self, cpu_a: int, cpu_b: int) -> str:
         """One of: same cpu, same core, same die, same package, 1 hop, 2 hops, 3 hops, …"""
-        a, b = self._at(cpu_a), self._at(cpu_b)
+        a, b = self.place(cpu_a), self.place(cpu_b)
         if cpu_a == cpu_b:
             return "same cpu"
         if a.core == b.core:
@@ -495,7 +502,7 @@ class Machine(Topology):
         """
         import networkx
 
-        ring = sorted(self.cpus, key=lambda cpu: self._at(cpu))
+        ring = sorted(self.cpus, key=self.place)
         around = networkx.circular_layout(ring)
         graph = networkx.Graph(name=self.name)
         groups = self._groups()
@@ -530,12 +537,6 @@ class Machine(Topology):
     @cached_property
     def _places(self) -> dict[int, Place]:
         return places(self)
-
-    def _at(self, cpu: int) -> Place:
-        try:
-            return self._places[cpu]
-        except (KeyError, TypeError):
-            raise self._no_cpu(cpu) from None
 
     def _no_cpu(self, cpu) -> PopcornError:
         if cpu in self.offline_cpus:
@@ -615,6 +616,15 @@ class Machine(Topology):
         groups |= {f"node {n.id}": ("node", n.id, n.cpus) for n in self.nodes}
         groups |= {f"core {at}": ("core", at, c.cpus) for at, c in enumerate(self.cores)}
         return groups | {f"cpu {cpu}": ("cpu", cpu, (cpu,)) for cpu in self.cpus}
+
+
+def as_machine(machine: Machine | str) -> Machine:
+    """A machine, or the one of that name."""
+    if isinstance(machine, str):
+        return Machine.load(machine)
+    if not isinstance(machine, Machine):
+        raise PopcornError(f"{machine!r:.60} is no machine; Machine.load(...) makes one.")
+    return machine
 
 
 @cache

@@ -55,7 +55,7 @@ from popcorn_edu.model.carving import (
 )
 from popcorn_edu.model.costs import html_table
 from popcorn_edu.model.firmware import GIB, MIB, MemoryRange, hex_range, in_words
-from popcorn_edu.model.machine import Machine
+from popcorn_edu.model.machine import Machine, as_machine
 
 LOW_BYTES = 16 * MIB  # [C] reserved_cap, mpart.c; later versions say 1 MiB
 IMAGE_BYTES = 0x1400000  # [C] kexec maps 20 MiB for the kernel's segments
@@ -253,7 +253,7 @@ class MemoryPlan:
 
 
 def carve(
-    machine: Machine,
+    machine: Machine | str,
     groups: Iterable[Iterable[int]],
     policy: str = "popcorn",
     *,
@@ -278,6 +278,7 @@ def carve(
             f"{groups!r:.60} are no groups of CPUs; a list such as [(0, 1), (2, 3)] was expected, "
             "with one group for each kernel."
         )
+    machine = as_machine(machine)
     groups = tuple(machine.check_cpus(group) for group in groups)
     if not groups:
         raise PopcornError("There is no kernel to give memory to; one group of CPUs was expected.")
@@ -500,7 +501,7 @@ def remarks(plan: MemoryPlan) -> list[str]:
     ]
     for kernel, group in enumerate(plan.groups):
         share = plan.local_share(kernel)
-        if share < 1:
+        if plan.kernels[kernel] and share < 1:  # of no memory, none is far
             nodes = sorted({plan.machine.node_of(cpu) for cpu in group})
             said.append(
                 f"Kernel {kernel} has {float(1 - share):.0%} of its memory outside the RAM of its "

@@ -36,9 +36,9 @@ from typing import NamedTuple
 
 from popcorn_edu.engine.trace import PopcornError, Word, near_names
 from popcorn_edu.model.machine import Machine
+from popcorn_edu.model.parameters import BLACKLIST_ENTRIES
 from popcorn_edu.model.pci import PciFunction, in_order, slot_of, tree
 
-BLACKLIST_ENTRIES = 16  # [C] probe.c as the facts read it; a later version (269ea36) has 32
 LIST_CHARACTERS_AT_MOST = 4_096  # twice x86's whole command line
 HOST_BRIDGE, PCI_BRIDGE, CARDBUS_BRIDGE = "0600", "0604", "0607"
 BRIDGES = (HOST_BRIDGE, PCI_BRIDGE)  # [C] create_lspci.sh leaves these classes on no list

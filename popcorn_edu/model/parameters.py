@@ -51,7 +51,7 @@ from popcorn_edu.model.cpulist import (
 from popcorn_edu.model.topology import cpu_list
 
 LIST_BITS = 1 << 16  # what a list is read against before it is known how many CPUs there are
-BLACKLIST_ENTRIES = 16  # Popcorn's static table; a later version of its probe.c has 32
+BLACKLIST_ENTRIES = 16  # [C] the static table of probe.c; a later version (269ea36) has 32
 LAPIC_TIMER = 1_000_000  # what create_bootargs.sh writes: LAPIC ticks per jiffy
 
 # Linux parameters that say nothing about CPUs, memory or devices. Many are left out: an unknown

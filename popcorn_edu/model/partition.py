@@ -34,7 +34,7 @@ from popcorn_edu.model.e820 import BIOS_END, trimmed
 from popcorn_edu.model.firmware import MemoryRange, hex_range, in_words, merged
 from popcorn_edu.model.foreign import Foreign
 from popcorn_edu.model.kerf import read_kerf
-from popcorn_edu.model.machine import Machine
+from popcorn_edu.model.machine import Machine, as_machine
 from popcorn_edu.model.memory import MemoryPlan, Tenant
 from popcorn_edu.model.pci import in_order
 from popcorn_edu.model.plan_file import KernelPart, Parts, PlanFile, write_plan
@@ -94,7 +94,7 @@ class Partition:
         devices   a name in DEVICE_POLICIES, or {slot: kernel number}
         by_slot   blacklists name slots (our extension), so that identical cards can be divided
         """
-        machine = Machine.load(machine) if isinstance(machine, str) else machine
+        machine = as_machine(machine)
         groups = _groups(machine, grouping, kernels)
         carved = _carved(machine, groups, memory)
         owned = _owned(machine, groups, devices)
@@ -119,9 +119,9 @@ class Partition:
         return cls._from(read_acrn(scenario, board))
 
     @classmethod
-    def from_kerf(cls, tree: str | Path, machine: Machine | None = None) -> Partition:
+    def from_kerf(cls, tree: str | Path, machine: Machine | str | None = None) -> Partition:
         """The pool of a kerf device tree as one secondary kernel; ``notes`` says what is lost."""
-        return cls._from(read_kerf(tree, machine))
+        return cls._from(read_kerf(tree, None if machine is None else as_machine(machine)))
 
     @classmethod
     def _from(cls, foreign: Foreign) -> Partition:
@@ -185,6 +185,8 @@ class Partition:
         )
 
     def kernel(self, k: int) -> KernelPlan:
+        if not self.kernels:
+            raise PopcornError("this plan has no kernel; at least a primary was expected")
         if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k < len(self.kernels):
             raise PopcornError(
                 f"there is no kernel {k!r} in this plan; a number from 0 to "
@@ -197,6 +199,11 @@ class Partition:
 
     def _slots(self, devices: str | Iterable[str]) -> tuple[str, ...]:
         parts = re.split(r"[,\s]+", devices.strip()) if isinstance(devices, str) else devices
+        if not isinstance(parts, Iterable):
+            raise PopcornError(
+                f"{devices!r:.60} is no list of devices; slots such as '0000:02:00.0' were "
+                "expected."
+            )
         return tuple(
             sorted({read_slot(part, self.machine) for part in parts if part != ""}, key=in_order)
         )
@@ -218,7 +225,8 @@ class Partition:
 
     @cached_property
     def memory_plan(self) -> MemoryPlan:
-        """The memory half, with its own questions: ``losses``, ``accounts()``, ``whose``."""
+        """The memory half, with its own questions: ``losses``, ``accounts()``; ``memory.whose``
+        asks it for an address."""
         how = memory.POLICIES[self.memory_policy]
         return MemoryPlan(
             self.machine,
@@ -284,6 +292,7 @@ class Partition:
         online = set(self.machine.cpus)
         if self.machine.ram and all(set(cpus) <= online for cpus in self.groups):
             found += self.memory_plan.remarks()
+        found += grouping.remarks(self.machine, self.groups)
         found += devices.remarks(self.machine.pci_functions, self.owners)
         return list(dict.fromkeys(map(_sentence, [*found, *self.notes])))
 
@@ -386,13 +395,12 @@ class Partition:
         return write_plan(path, parts)
 
     @classmethod
-    def load(cls, path: str | Path, machine: Machine | None = None) -> Partition:
+    def load(cls, path: str | Path, machine: Machine | str | None = None) -> Partition:
         """Read a saved plan. ``machine``: where it is for a machine that is not in the kit."""
         file = PlanFile(path)
         parts = file.parts()
-        if machine is None:
-            machine = _machine_of(file.file, parts.machine)
-        elif machine.name != parts.machine:
+        machine = _machine_of(file.file, parts.machine) if machine is None else as_machine(machine)
+        if machine.name != parts.machine:
             raise PopcornError(
                 f"{file.file} divides the machine {parts.machine!r}; {machine.name!r} was given."
             )
@@ -494,6 +502,11 @@ def _carved(machine: Machine, groups, how) -> MemoryPlan:
         return how
     if isinstance(how, str):
         return memory.carve(machine, groups, how)
+    if not isinstance(how, Iterable):
+        raise PopcornError(
+            f"{how!r:.60} says of no RAM whose it is; a policy's name or each kernel's ranges, "
+            'such as ["4G@4G", ...], were expected.'
+        )
     return memory.carve(machine, groups, "by hand", ranges=[read_ranges(part) for part in how])
 
 
@@ -523,6 +536,8 @@ def _owned(machine: Machine, groups, how) -> list[tuple[str, ...]]:
 
 
 def _names(names, count: int) -> list[str]:
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise PopcornError(f"{names!r:.60} is no list of names; one for each kernel was expected.")
     names = [one_line(name, "name") for name in names]
     if len(names) > count:
         raise PopcornError(f"{len(names)} names were given; at most {count} were expected.")
@@ -568,8 +583,8 @@ def _machine_of(file: str, name: str) -> Machine:
         return Machine.load(name)
     except PopcornError as problem:
         raise PopcornError(
-            f"{file} divides a machine that does not come with the kit: {problem} A machine of "
-            "your own is given as Partition.load(path, machine=...)."
+            f"{file} divides a machine that does not come with the kit: {_sentence(str(problem))} "
+            "A machine of your own is given as Partition.load(path, machine=...)."
         ) from None
 
 

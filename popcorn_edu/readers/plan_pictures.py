@@ -132,11 +132,11 @@ def _nodes_with_cpus(machine: Machine) -> list[int]:
 
 
 def _node_box(machine: Machine, node: int, owners, live: bool) -> tuple[float, float, str]:
-    cpus = sorted((cpu for cpu in machine.cpus if machine.node_of(cpu) == node), key=machine._at)
+    cpus = sorted((cpu for cpu in machine.cpus if machine.node_of(cpu) == node), key=machine.place)
     columns = 8 if len(cpus) <= 32 else 16 if len(cpus) <= 128 else 30
     parts, x, y, widest, last, column = [], 6.0, 20.0, 0.0, None, 0
     for cpu in cpus:
-        core = machine._at(cpu).core
+        core = machine.place(cpu).core
         if column >= columns and core != last:
             x, y, column = 6.0, y + CELL + GAP, 0
         elif column:

@@ -28,7 +28,7 @@ from popcorn_edu.model import devices as device_model
 from popcorn_edu.model import grouping as grouping_model
 from popcorn_edu.model import memory as memory_model
 from popcorn_edu.model.firmware import MIB, hex_range, in_words
-from popcorn_edu.model.machine import Machine
+from popcorn_edu.model.machine import Machine, as_machine
 from popcorn_edu.model.memory import MemoryPlan
 from popcorn_edu.model.partition import HEADINGS, WRONG, Partition
 from popcorn_edu.model.topology import cpu_list
@@ -178,20 +178,11 @@ def groups(plan: Partition | Machine, groups: Iterable | None = None) -> Drawn:
     return Drawn(title, [("", pictures.groups_picture(machine, made))], tables, wrong=wrong)
 
 
-def _machine(machine) -> Machine:
-    """A machine, or the one of that name."""
-    if isinstance(machine, str):
-        return Machine.load(machine)
-    if not isinstance(machine, Machine):
-        raise PopcornError(f"{machine!r:.60} is no machine; Machine.load(...) makes one.")
-    return machine
-
-
 def _machine_and_groups(plan, given) -> tuple[Machine, tuple[tuple[int, ...], ...]]:
     if isinstance(plan, Partition):
         machine, made = plan.machine, plan.groups
     else:
-        machine = _machine(plan)
+        machine = as_machine(plan)
         made = (machine.cpus,)
     return machine, made if given is None else grouping_model.by_hand(machine, lists=given)
 
@@ -449,7 +440,7 @@ def command_line(line: str | Partition, machine: Machine | str | int | None = No
         line, machine = line.command_line(0 if machine is None else machine), line.machine
     if not isinstance(line, str):
         raise PopcornError(f"{line!r:.60} is no command line; a text was expected.")
-    machine = Machine.default() if machine is None else _machine(machine)
+    machine = Machine.default() if machine is None else as_machine(machine)
     seen = cmdline.apply(line, machine)
     wrong = [f"It would not come up: {seen.panic}."] if seen.panic else []
     wrong += [f"{problem}." for problem in seen.problems if problem.effect in WRONG]
@@ -538,6 +529,8 @@ def view(plan: Partition, only: str | Iterable[str] = ()):
     """
     if not isinstance(plan, Partition):
         raise PopcornError(f"{plan!r:.60} is no plan; Partition.build(...) makes one.")
+    if not plan.kernels:
+        raise PopcornError("this plan has no kernel to show; at least a primary was expected")
     from popcorn_edu.readers.plan_widget import PlanView
 
     return PlanView(plan, only)

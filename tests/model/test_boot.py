@@ -661,6 +661,13 @@ class TestFailures:
         with pytest.raises(PopcornError, match="this plan has .* problem.*CPU 0"):
             scenarios.boot(plan=broken)
 
+    def test_a_plan_of_one_kernel_has_nothing_to_boot(self):
+        """A primary alone is a sound plan, and boots nobody; no failure is called ''."""
+        with pytest.raises(PopcornError, match="no secondary kernel to boot"):
+            scenarios.boot(plan=Partition.build("h8qg6-64", grouping=["0-63"]))
+        with pytest.raises(PopcornError, match="expected one of: above 512 GiB, "):
+            scenarios.boot(failure=5)
+
     def test_a_plan_with_problems_can_be_booted_anyway(self):
         """Two secondaries on one CPU: the second boot resets the first one's kernel."""
         plan = Partition.build("h8qg6-64", grouping=[[0], [16], [32]]).edit(2, cpus=[16])

@@ -733,6 +733,7 @@ def test_a_proxied_block_costs_what_the_formula_says():
     ("call", "sentence"),
     [
         (lambda: scenarios.device_scan(lists="b"), "lists='b': expected a list of texts, one for"),
+        (lambda: scenarios.device_scan(lists=[""]), "one for each of two kernels or more"),
         (lambda: scenarios.device_scan(machine="magny-cours-48"), "comes without a list of PCI"),
         (lambda: scenarios.proxied_io(device="0000:03:00.1"), "h8qg6-64 has no device there; did"),
         (lambda: scenarios.proxied_io(secondary=0), "secondary=0: expected a whole number, from 1"),

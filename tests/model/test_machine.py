@@ -272,6 +272,15 @@ def test_relations_of_the_default_machine(drachma):
     assert (drachma.node_of(18), drachma.package_of(18), drachma.distance(0, 33)) == (33, 1, 22)
 
 
+def test_places_sort_as_the_hardware_does(drachma):
+    """By package, die and core; and a CPU that is not there has no place."""
+    at = drachma.place(18)
+    assert (drachma.packages[at.package].id, at.cpu, at.node) == (1, 18, 33)
+    assert sorted(drachma.cpus, key=drachma.place)[0] == 0
+    with pytest.raises(PopcornError, match="has no CPU 48"):
+        drachma.place(48)
+
+
 def test_a_distance_of_16_is_no_hop_inside_a_package(drachma):
     """Nodes 0 and 1 are as far apart as nodes 0 and 2, yet on one piece of ceramic."""
     assert drachma.distance(0, 1) == drachma.distance(0, 2) == 16
@@ -636,6 +645,19 @@ def test_a_bad_topology_file_gets_one_sentence(case):
     with pytest.raises(PopcornError) as caught:
         Machine.from_xml(BAD_XML[case])
     assert str(caught.value) == SENTENCES[case]
+
+
+@pytest.mark.parametrize(
+    "case", ["cache of an unknown kind", "PCI device without address", "PCI device without ids"]
+)
+def test_an_endless_value_is_quoted_by_its_beginning(case):
+    """40 letters of it are enough to find it."""
+    attribute = {"kind": "cache_type", "address": "pci_busid", "ids": "pci_type"}[case.split()[-1]]
+    text = re.sub(rf' {attribute}="[^"]*"', "", BAD_XML[case])
+    text = re.sub(r"<object type=\"(Cache|PCIDev)\"", rf'\g<0> {attribute}="{"7" * 5_000}"', text)
+    with pytest.raises(PopcornError, match=rf"{attribute} is '7{{39}}; expected") as caught:
+        Machine.from_xml(text)
+    assert len(str(caught.value)) < 200
 
 
 def test_a_folder_is_no_topology_file(tmp_path):

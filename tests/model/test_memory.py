@@ -275,6 +275,20 @@ def test_any_division_is_disjoint_and_covers_all_ram(
     assert plan.policy == "per node" or len({len(mine) for mine in plan.regions}) == 1
 
 
+@pytest.mark.parametrize("policy", ["popcorn", "by weight"])
+@pytest.mark.parametrize("top", [17, 20, 24, 30, 64])
+def test_no_secondary_begins_in_the_low_part(policy, top):
+    """On a machine whose RAM hardly goes beyond it there is no room, or less for the others."""
+    ram = (MemoryRange(0x8000, top * MIB),)
+    machine = replace(Machine.synthetic(1, 3, 3), memory_map=ram)
+    try:
+        plan = carve(machine, [(0,), (1,)], policy, granule_bytes=2 * MIB, reserve_bytes=0)
+    except PopcornError as refusal:
+        assert top < 30 and "at least one for" in str(refusal)
+    else:
+        assert top > 17 and plan.regions[1][0].start >= LOW_BYTES
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     some=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=6),
@@ -412,6 +426,14 @@ def test_remarks_name_far_memory_and_false_ram(box):
         re.match(r"Kernel 8 has 47% of its memory outside the RAM of its own", s) for s in said
     )
     assert any("widened over [0xd8000000-0xdfffffff], of which the firmware" in s for s in said)
+
+
+def test_a_kernel_without_memory_has_none_far_away(box):
+    """Nothing of nothing is outside its node; that the memory is missing, the problems say."""
+    bare = replace(box, regions=(*box.regions[:8], (), *box.regions[9:]))
+
+    assert not any(said.startswith("Kernel 8 has") for said in bare.remarks())
+    assert any(said.startswith("Kernel 8 has") for said in box.remarks())
 
 
 # -- the line, and whose it is ---------------------------------------------------------------------

@@ -500,6 +500,14 @@ REFUSE = {
         "/ {\n resources {\n cpus = <1>; memory-base = <0 0>; memory-bytes = <0 4096>;\n devices "
         '{ eth0: ethernet@0 {\n pci-id = "1:0"; }; };\n };\n};'
     ),
+    "devices that are no list": lambda p, f: p.edit(1, devices=3),
+    "devices to give that are no list": lambda p, f: p.give(1, devices=3),
+    "memory that is no list": lambda p, f: Partition.build("h8qg6-64", memory=5),
+    "names that are no list": lambda p, f: Partition.build("h8qg6-64", names="ab"),
+    "a kernel of an empty plan": lambda p, f: Partition(p.machine, ()).command_line(0),
+    "an empty plan shown": lambda p, f: Partition(p.machine, ()).show(),
+    "a plan on another machine": lambda p, f: Partition.load(p.save(f / "a"), machine="qemu"),
+    "a tree on no machine": lambda p, f: Partition.from_kerf(datasets.path(KERF[0]), 5),
 }
 
 
@@ -510,6 +518,15 @@ def test_what_cannot_be_read_is_refused(case, plan, tmp_path):
         REFUSE[case](plan, tmp_path)
     said = str(caught.value).replace(str(tmp_path), "FOLDER")
     assert [f"  {said}"] == REFUSED[case]
+
+
+def test_a_plan_of_a_machine_of_your_own_says_how_it_is_loaded(tmp_path):
+    """In a sentence of its own, behind the one that says that the kit has no such machine."""
+    tree = Partition.from_kerf(datasets.path(KERF[0]))
+    path = tree.save(tmp_path / "kerf.plan")
+    with pytest.raises(PopcornError, match=r"[.?] A machine of your own is given as"):
+        Partition.load(path)
+    assert Partition.load(path, machine=tree.machine) == tree
 
 
 def test_problems_never_raise():
@@ -524,6 +541,14 @@ def test_problems_never_raise():
         bad = replace(plan, kernels=kernels)
         for sentence in [*bad.problems(), *bad.remarks()]:
             assert re.search(r"[.?!]$", sentence)
+
+
+def test_what_is_worth_knowing_of_the_groups_is_among_the_remarks():
+    """Threads of one core in two kernels are no problem, and are remarked."""
+    apart = Partition.build("westmere-24", grouping=["0-11", "12-23"])
+
+    assert any(said.startswith("Kernels 0 and 1 share a core") for said in apart.remarks())
+    assert not any("share a core" in said for said in apart.problems())
 
 
 # -- how it looks ----------------------------------------------------------------------------------
