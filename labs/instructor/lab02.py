@@ -85,7 +85,8 @@ pk.plans.groups(machine, groups)
 
 # %% answer="a1"
 print(lab.run("lists"), lab.run("threads"), lab.run("box"), sep="\n\n")
-cpus = {"per core": ..., "per node": ..., "per package": ...}  # lists in quotes, such as "0-5,12"
+# Lists in quotes, such as "0-5,12"
+cpus = {"per core": ..., "per node": ..., "per package": ...}
 ### BEGIN SOLUTION
 from popcorn_edu.grading.group_goals import asked
 
@@ -172,7 +173,7 @@ lab.play("check in")
 # 2. `sent_by_it`: those that the named kernel sends.
 # 3. `kernel_id`: its id in G2.
 # 4. `g1_numbers`: by how many different numbers it may call itself in G1. (Its source remarks: not
-#    correct for clustering.)
+#    correct for clustering. Its tables also end at CPU 63; here, take them to be long enough.)
 #
 # <!-- hints a3 -->
 
@@ -274,10 +275,7 @@ lab.grade("e5", halves).score()
 # a graph, here of CPUs joined by how close they are. It is hard, so one uses heuristics:
 # `pk.grouping.group(half, "least cost", kernels=2)`.
 #
-# ## Interrupts that go too far
-#
-# ![CPU 12 of kernel 1 sends an interrupt to all but self. It reaches its own kernel's CPUs, and
-# also all CPUs of kernels 0 and 2, which never asked for it.](broadcast.svg)
+# ## Interrupts between CPUs
 #
 # An interrupt between CPUs (IPI) is a write into a register of the sender's APIC: a vector, and
 # whom it is for. On machines with more than eight CPUs that is one **APIC id**, a number of the
@@ -300,6 +298,9 @@ lab.play("shorthand")
 
 # %% [markdown]
 # ## Task f4 · Whom to interrupt
+#
+# ![CPU 12 of kernel 1 sends an interrupt to all but self. It reaches its own kernel's CPUs, and
+# also all CPUs of kernels 0 and 2, which never asked for it.](broadcast.svg)
 #
 # A CPU wants to interrupt all *other CPUs of its own kernel*, and nobody else. `groups` is a list
 # of lists of CPU numbers, `sender` a CPU number, `apic_id` a dictionary from each CPU number to its
@@ -383,7 +384,8 @@ lab.grade("i6", wrongly_owned).score()
 
 # %% answer="s7"
 print(lab.run("jobs"))
-design = {"kernels": [..., ..., ..., ...], "because": ...}  # lists such as "1-11,24-35"
+# Lists in quotes, such as "1-11,24-35", and a sentence
+design = {"kernels": [..., ..., ..., ...], "because": ...}
 ### BEGIN SOLUTION
 from popcorn_edu.grading.group_goals import purpose
 

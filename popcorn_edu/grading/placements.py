@@ -16,7 +16,7 @@ from popcorn_edu.grading.guard import StudentCodeError, call
 from popcorn_edu.grading.tasks import Miss, Variant
 from popcorn_edu.model import memory
 from popcorn_edu.model.carving import common, merged, size_of, without
-from popcorn_edu.model.firmware import MIB
+from popcorn_edu.model.firmware import MIB, in_words
 from popcorn_edu.model.machine import Machine
 
 
@@ -163,7 +163,8 @@ def is_fair(placed: Placed) -> str:
         has, least = size_of(common(merged(mine), ram)), placed.houses.least(kernel)
         if has < least:
             return (
-                f"kernel {kernel} has {mib(has)}; half an equal part of node "
+                f"kernel {kernel} has {mib(has) if has >= MIB else in_words(has)}; "
+                "half an equal part of node "
                 f"{placed.houses.near(kernel)}'s RAM is {mib(least)}."
             )
     return ""

@@ -21,6 +21,10 @@ import pytest
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WAIT_MS = 90_000  # a loaded machine is slow; a wait ends as soon as its condition holds
 REPOSITORY = Path(__file__).resolve().parents[2]
+KERNEL_IS_IDLE = """() => document.querySelector('.jp-Notebook-ExecutionIndicator')
+    ?.getAttribute('data-status') === 'idle'"""
+ASKS_WHICH_KERNEL = """[...document.querySelectorAll('.jp-Dialog')]
+    .some(dialog => dialog.textContent.includes('Select Kernel'))"""
 
 
 def pytest_collection_modifyitems(items):
@@ -115,36 +119,38 @@ class Lab:
         return self.folder / name
 
     def open(self, page, name: str) -> None:
-        # Asked to run before its kernel is there, JupyterLab asks which one: the one it offers.
-        # It may go away by itself when the kernel comes, so a click that finds nothing is no error.
-        from playwright.sync_api import TimeoutError as PlaywrightTimeout
-
-        def choose(dialog) -> None:
-            with suppress(PlaywrightTimeout):
-                dialog.get_by_role("button", name="Select", exact=True).click(timeout=5_000)
-
-        asks = page.locator(".jp-Dialog", has_text="Select Kernel")
-        page.add_locator_handler(asks, choose, no_wait_after=True)
         page.goto(f"{self.url}/lab/tree/{name}?token={TOKEN}&reset")
         page.locator(".jp-NotebookPanel:visible .jp-Notebook").wait_for()
+        self.wait_or_choose(page, KERNEL_IS_IDLE)
+
+    def wait_or_choose(self, page, condition: str, timeout: float = WAIT_MS) -> None:
+        """Wait for the condition; whenever JupyterLab asks which kernel, take the one it offers.
+
+        It asks if its kernel is late. No locator handler sees that while a function is waited for.
+        """
+        from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
+        either = f"() => {ASKS_WHICH_KERNEL} ? 'asks' : ({condition})() ? 'holds' : false"
+        asks = page.locator(".jp-Dialog", has_text="Select Kernel")
+        while page.wait_for_function(either, timeout=timeout).json_value() == "asks":
+            with suppress(PlaywrightTimeout):  # it goes away by itself when the kernel comes
+                asks.get_by_role("button", name="Select", exact=True).click(timeout=5_000)
+            asks.wait_for(state="hidden")
 
     def run_all(self, page) -> None:
         """Run every cell, and wait until each has its number."""
         done = """() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]
             .every(prompt => /\\[\\d+\\]/.test(prompt.textContent))"""
-        page.wait_for_function(
-            "() => document.querySelector('.jp-Notebook-ExecutionIndicator')"
-            "?.getAttribute('data-status') === 'idle'"
-        )
+        self.wait_or_choose(page, KERNEL_IS_IDLE)
         for _ in range(3):  # JupyterLab may say idle before its kernel hears: ask again then
             page.get_by_role("menuitem", name="Run", exact=True).click()
             page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
             try:
-                return page.wait_for_function(done, timeout=WAIT_MS / 3)
+                return self.wait_or_choose(page, done, timeout=WAIT_MS / 3)
             except Exception as problem:
                 if "Timeout" not in type(problem).__name__:
                     raise
-        page.wait_for_function(done)
+        self.wait_or_choose(page, done)
 
 
 TOKEN = "for-the-tests"

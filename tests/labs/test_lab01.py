@@ -426,6 +426,7 @@ def test_a_time_between_two_other_records_is_half_right():
 
 # -- the lab as a whole ----------------------------------------------------------------------------
 
+
 def test_another_variant_is_another_answer():
     """What a neighbour has written down is of little use."""
     for task in ("o1", "a2", "i5"):
