@@ -139,6 +139,10 @@ def _is_blank(source: str) -> bool:
     for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Assign):
             last |= {ast.unparse(target): node.value for target in node.targets}
+        changed = [node.target] if isinstance(node, ast.AugAssign) else getattr(node, "targets", [])
+        for target in changed:  # answer |= {...} or answer["a"] = 3: filled in further down
+            if isinstance(node, ast.AugAssign) or isinstance(target, ast.Subscript):
+                last.pop(ast.unparse(getattr(target, "value", target)), None)
     parts = [part for value in last.values() for part in ast.walk(value)]
     return any(isinstance(part, ast.Constant) and part.value is ... for part in parts)
 

@@ -17,7 +17,7 @@ class Misconception(NamedTuple):
 MISCONCEPTIONS = {
     "M1": Misconception(
         "a secondary kernel is a virtual machine",
-        "no hypervisor runs below it: each kernel drives its own CPUs and memory directly",
+        "no hypervisor runs below a kernel: each drives its own CPUs and memory directly",
     ),
     "M2": Misconception(
         "the kernels share one scheduler or one page allocator",
@@ -50,11 +50,11 @@ MISCONCEPTIONS = {
     ),
     "M9": Misconception(
         "the hardware enforces the memory partitions",
-        "they are a convention: nothing stops a kernel from touching another's memory",
+        "memory partitions are a convention: nothing stops a kernel from touching another's",
     ),
     "M10": Misconception(
         "present_mask is a bit mask",
-        "despite its name it is a list of CPUs: present_mask=3 is CPU 3 alone",
+        "despite its name, present_mask is a list of CPUs: present_mask=3 is CPU 3 alone",
     ),
     "M11": Misconception(
         "two kernels can both drive one network card if they take turns",

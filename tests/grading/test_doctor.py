@@ -52,6 +52,14 @@ def test_a_bad_answer_cell_is_named(cells, tmp_path, source, sentence):
     assert sentence in problems(cells, tmp_path)
 
 
+@pytest.mark.parametrize("filled", ["twice |= {'a': 3}", "twice['a'] = 3"])
+def test_an_answer_may_be_filled_in_below_its_dots(cells, tmp_path, filled):
+    """The dots of the released cell may stay above."""
+    cell_of(cells, "t1").source = f"twice = {{'a': ...}}\n{filled}"
+
+    assert "t1 is not answered." not in problems(cells, tmp_path)
+
+
 def test_cells_run_out_of_order_are_noticed(cells, tmp_path):
     """The run numbers of the saved file tell."""
     cell_of(cells, "t1").execution_count = 40
