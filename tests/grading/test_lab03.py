@@ -294,7 +294,7 @@ def test_an_entry_that_is_no_answer_is_named_and_costs_only_itself(task):
     assert repr(key) in " ".join(row.sentence for row in made.outcome)
 
 
-@pytest.mark.parametrize("seed", map(str, range(40)))
+@pytest.mark.parametrize("seed", [str(n) for n in range(40)])
 def test_every_variant_is_well_posed(seed):
     """A secondary straddles the hole, RAM is lost, and the moved hole meets another kernel."""
     variant = Variant("03", seed)
