@@ -550,9 +550,7 @@ def _sound(plan: Partition | str | Path, anyway: bool) -> Partition:
 
 def _boot(name: str, arguments: dict, partition: Partition) -> Run:
     """Put the machine, its primary and its operator on the stage."""
-    whole(arguments["seed"], "seed")
-    if (schedule_seed := arguments["schedule_seed"]) is not None:
-        whole(schedule_seed, "schedule_seed")
+    _check_seeds(arguments)
     if len(partition.kernels) < 2:
         raise PopcornError("this plan has no secondary kernel to boot; two kernels were expected")
     plan = BootPlan.of(partition)
@@ -575,13 +573,10 @@ def _boot(name: str, arguments: dict, partition: Partition) -> Run:
 
     below = BELOW if arguments["scan"] else BELOW._replace(scan=None)
 
-    def play(edits: tuple[Edit, ...] = ()) -> Run:
-        again = meta | {"arguments": None} if edits else meta
-        sim = Sim(boot_world(setup), again, schedule_seed=schedule_seed, edits=edits)
+    def cast(sim: Sim) -> None:
         sim.begin("kernel 0", booting.primary, below, kernel=0)
-        return finish(sim, lambda: boot_world(setup), play)
 
-    return play()
+    return _staged(meta, setup, cast, boot_world, arguments["schedule_seed"])()
 
 
 # -- devices --------------------------------------------------------------------------------------
@@ -618,49 +613,40 @@ WORLDS = {
 }
 
 
-def _play_devices(name: str, arguments: dict, setup: Setup, cast: Callable, world: Callable) -> Run:
-    """Put a cast on the stage and let it run; the same again for a fork."""
-    whole(arguments["seed"], "seed")
-    if (schedule_seed := arguments["schedule_seed"]) is not None:
-        whole(schedule_seed, "schedule_seed")
-    meta = _meta(name, arguments, setup)
+def _staged(
+    meta: dict, setup: Setup, cast: Callable, world: Callable, schedule_seed: int | None, **choices
+) -> Callable[[tuple[Edit, ...]], Run]:
+    """What puts a cast on the stage and lets it run: once, and once more for each fork."""
 
     def play(edits: tuple[Edit, ...] = ()) -> Run:
-        again = meta | {"arguments": None} if edits else meta
-        sim = Sim(world(setup), again, schedule_seed=schedule_seed, edits=edits)
+        again = meta | {"arguments": None} if edits else meta  # a saved fork is not played again
+        sim = Sim(world(setup), again, schedule_seed=schedule_seed, edits=edits, **choices)
         cast(sim)
         return finish(sim, lambda: world(setup), play)
 
-    return play()
+    return play
+
+
+def _play_devices(name: str, arguments: dict, setup: Setup, cast: Callable, world: Callable) -> Run:
+    _check_seeds(arguments)
+    meta = _meta(name, arguments, setup)
+    return _staged(meta, setup, cast, world, arguments["schedule_seed"])()
+
+
+def _check_seeds(arguments: dict) -> None:
+    whole(arguments["seed"], "seed")
+    if arguments["schedule_seed"] is not None:
+        whole(arguments["schedule_seed"], "schedule_seed")
 
 
 def _play(name, arguments, setup, jobs, receive, send, schedule_seed, registered=True) -> Run:
-    """Put the cast on the stage and let it run; the same again for a fork."""
-    whole(arguments["seed"], "seed")
-    if schedule_seed is not None:
-        whole(schedule_seed, "schedule_seed")
+    """Kernels that talk. The kit's own stories are played flat, a learner's by the Sim."""
+    _check_seeds(arguments)
     learner = send is not None or receive is not None
     receive = _told(receive, "receive") or messaging.receive
     meta = _meta(name, arguments, setup)
 
-    def play(edits: tuple[Edit, ...] = ()) -> Run:
-        if registered and not learner and not edits:
-            senders = {
-                me: flat.Sender(to, gaps, priorities, type)
-                for me, (_, _, to, gaps, priorities, _, type) in jobs.items()
-            }
-            replies = {type: REPLIES.get(type) for type in setup.handlers}
-            if told := flat.play(setup, senders, replies, meta, schedule_seed, RECORD_LIMIT):
-                trace, waiting = told
-                return Run(trace, lambda: new_world(setup), play, waiting)
-        sim = Sim(
-            new_world(setup),
-            meta | {"arguments": None} if edits else meta,  # a saved fork cannot be played again
-            schedule_seed=schedule_seed,
-            careful=learner,
-            record_limit=RECORD_LIMIT_FOR_LEARNERS if learner else RECORD_LIMIT,
-            edits=edits,
-        )
+    def cast(sim: Sim) -> None:
         if registered:
             sim.begin("machine", everybody_registered, len(setup.cpus))
         for me in setup.kernels:
@@ -671,8 +657,18 @@ def _play(name, arguments, setup, jobs, receive, send, schedule_seed, registered
             if me in jobs:
                 tell, *rest = jobs[me]
                 sim.begin(f"kernel {me}", tell, *rest, kernel=me)
-        return finish(sim, lambda: new_world(setup), play)
 
+    limit = RECORD_LIMIT_FOR_LEARNERS if learner else RECORD_LIMIT
+    play = _staged(meta, setup, cast, new_world, schedule_seed, careful=learner, record_limit=limit)
+    if registered and not learner:
+        senders = {
+            me: flat.Sender(to, gaps, priorities, type)
+            for me, (_, _, to, gaps, priorities, _, type) in jobs.items()
+        }
+        replies = {type: REPLIES.get(type) for type in setup.handlers}
+        if told := flat.play(setup, senders, replies, meta, schedule_seed, limit):
+            trace, waiting = told
+            return Run(trace, lambda: new_world(setup), play, waiting)
     return play()
 
 
