@@ -34,12 +34,15 @@ _WHERE = {
     "devices": ("popcorn_edu.model.devices", None),
     "boot": ("popcorn_edu.model.boot", None),
     "checks": ("popcorn_edu.readers.checks", None),
+    "faults": ("popcorn_edu.faults", None),
     "figures": ("popcorn_edu.readers.figures", None),
     "panel": ("popcorn_edu.readers.panel", "panel"),
     "plans": ("popcorn_edu.readers.plans", None),
     "datasets": ("popcorn_edu.datasets", None),
     "scenarios": ("popcorn_edu.scenarios", None),
     "load": ("popcorn_edu.scenarios", "load"),
+    "explore": ("popcorn_edu.scenarios", "explore"),
+    "Fence": ("popcorn_edu.engine.steps", "Fence"),
     "lab": ("popcorn_edu.grading.lab", "lab"),
 }
 

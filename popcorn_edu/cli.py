@@ -17,8 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import popcorn_edu
-from popcorn_edu import scenarios
-from popcorn_edu.engine.trace import PopcornError, near_names, write_whole
+from popcorn_edu import faults, scenarios
+from popcorn_edu.engine.explore import STATES_AT_MOST
+from popcorn_edu.engine.trace import PopcornError, near_names
 from popcorn_edu.engine.world import Run
 from popcorn_edu.model.firmware import GIB
 from popcorn_edu.model.machine import Machine
@@ -29,6 +30,7 @@ EXAMPLES = """examples:
   popcorn-edu run fan_in --seed 3 --kernels 5 --check
   popcorn-edu run lost_wakeup --step
   popcorn-edu run ping --save ping.popcorn
+  popcorn-edu explore fan_in --barrier store --memory sc
   popcorn-edu show ping.popcorn --at 12
   popcorn-edu show magny-cours-48
   popcorn-edu export ping.popcorn --to html -o ping.html
@@ -107,7 +109,7 @@ def labs() -> dict[str, str]:
 
 
 def run_command(args: argparse.Namespace) -> int:
-    run = scenarios.run(args.scenario, **chosen(args))
+    run = scenarios.run(args.scenario, **chosen(args), **chosen_fault(args))
     if args.save:
         run.save(args.save)
     if args.step and sys.stdin.isatty():
@@ -138,6 +140,38 @@ def chosen(args: argparse.Namespace) -> dict:
                 f"scenario {args.scenario} has no option {name!r}; {near_names(name, known)}"
             )
     return options
+
+
+def chosen_fault(args: argparse.Namespace) -> dict:
+    """--fault NAME, --at N, --with ns=5000."""
+    if args.fault is None:
+        if args.at is not None or args.fault_options:
+            raise PopcornError("--at and --with say where and how a fault happens: say --fault")
+        return {}
+    options = {}
+    for setting in args.fault_options or ():
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise PopcornError(f"--with {setting}: expected NAME=VALUE, as in --with ns=5000")
+        options[name.strip()] = plain_value(text.strip())
+    return {"fault": args.fault, "at": args.at, "fault_options": options}
+
+
+def faults_command(args: argparse.Namespace) -> int:
+    """The deck, or one card of it."""
+    if args.name is None:
+        for name, card in faults.DECK.items():
+            print(f"{name:<22}{card.models}")
+        return 0
+    card = faults.fault(args.name)
+    print(f"{card.name}: {card.models}")
+    print(f"  at              {card.where()}")
+    for option, default in card.options.items():
+        print(f"  --with {option}={default}")
+    print(f"  in the world    {card.real}")
+    if card.fails:
+        print(f"  may break       {', '.join(card.fails)}")
+    return 0
 
 
 def plain_value(text: str) -> object:
@@ -222,6 +256,27 @@ def print_world(run: Run, n: int) -> None:
                 print(f"{part}.{name}[{words(key)}] = {words(value)}")
 
 
+# -- explore --------------------------------------------------------------------------------------
+
+
+def explore_command(args: argparse.Namespace) -> int:
+    """Exit code 1 when a counterexample is found, for scripts."""
+    verdict = scenarios.explore(
+        args.scenario, memory=args.memory_model, states=args.states, **chosen(args)
+    )
+    if verdict.run is not None:
+        if args.save:
+            verdict.run.save(args.save)
+        if args.step and sys.stdin.isatty():
+            step_through(verdict.run)
+        else:
+            show_records(verdict.run, args.limit)
+    print(verdict)
+    if verdict.run is not None and args.save:
+        print(f"saved to {args.save}")
+    return 1 if verdict.run is not None else 0
+
+
 # -- show and export ------------------------------------------------------------------------------
 
 
@@ -258,9 +313,28 @@ def export_command(args: argparse.Namespace) -> int:
 
         to_html(run, out)
     else:
-        text = export.as_csv(run.trace) if args.to == "csv" else export.as_text(run.trace)
-        write_whole(out, text.encode())
+        export.write(run.trace, args.to, out, force=args.force)
     print(f"wrote {out}")
+    if args.to == "shiviz":
+        print(f"in ShiViz, the log parsing regular expression is {export.SHIVIZ_EXPRESSION}")
+    return 0
+
+
+def perfetto_command(args: argparse.Namespace) -> int:
+    run = open_run(args.what, scenarios.names())
+    server = export.perfetto_server(run.trace, args.port)
+    host, port = server.server_address
+    print(f"Perfetto with {args.what}: http://{host}:{port}/   (Ctrl-C ends it)", flush=True)
+    if args.browser:
+        import webbrowser  # late: not every machine has one
+
+        webbrowser.open(f"http://{host}:{port}/")
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        print()
+    finally:
+        server.server_close()
     return 0
 
 
@@ -387,9 +461,47 @@ def parser() -> Parser:
     command.add_argument("--limit", type=int, metavar="N", help="print only the first N records")
     command.add_argument("--save", metavar="FILE", help="keep the run in a file")
     command.add_argument(
+        "--fault", metavar="NAME", help="let this go wrong ('popcorn-edu faults' lists what can)"
+    )
+    command.add_argument("--at", type=int, metavar="N", help="the fault's record, not the first")
+    command.add_argument(
+        "--with", dest="fault_options", action="append", metavar="NAME=VALUE",
+        help="an option of the fault, as ns=5000",
+    )  # fmt: skip
+    command.add_argument(
         "--check", action="store_true", help="judge the run by all rules; exit 1 if one is broken"
     )
     command.set_defaults(do=run_command)
+
+    command = commands.add_parser(
+        "explore",
+        help="search every order in which a small scenario can happen",
+        description="Search every order in which a small configuration of a scenario can happen. "
+        "Prints the shortest story that goes wrong, and exit code 1; or says that there is none.",
+    )
+    command.add_argument("scenario", metavar="SCENARIO", help=", ".join(scenarios.SMALL))
+    command.add_argument(
+        "--memory",
+        dest="memory_model",
+        default="sc",
+        metavar="sc|tso",
+        help="tso: each CPU has a store buffer, as on x86; usually sc",
+    )
+    command.add_argument(
+        "--states", type=int, default=STATES_AT_MOST, metavar="N", help="give up after N states"
+    )
+    add_scenario_options(command)
+    command.add_argument("--set", action="append", metavar="NAME=VALUE", help="any option by name")
+    command.add_argument(
+        "--step", action="store_true", help=f"one at a time, in a terminal ({STEP_HELP})"
+    )
+    command.add_argument("--limit", type=int, metavar="N", help="print only the first N records")
+    command.add_argument("--save", metavar="FILE", help="keep what is found in a file")
+    command.set_defaults(do=explore_command)
+
+    command = commands.add_parser("faults", help="what can go wrong, or all about one fault")
+    command.add_argument("name", nargs="?", metavar="NAME")
+    command.set_defaults(do=faults_command)
 
     command = commands.add_parser("show", help="a saved run, a scenario, or a machine")
     command.add_argument("what", metavar="FILE|SCENARIO|MACHINE")
@@ -397,12 +509,29 @@ def parser() -> Parser:
     command.add_argument("--limit", type=int, metavar="N", help="print only the first N records")
     command.set_defaults(do=show_command)
 
-    command = commands.add_parser("export", help="a run as a web page, a table or text")
+    command = commands.add_parser("export", help="a run as a file that other programs open")
     command.add_argument("what", metavar="FILE|SCENARIO")
-    command.add_argument("--to", choices=["html", "csv", "txt"], default="html")
+    command.add_argument(
+        "--to", choices=["html", *export.TEXTS, "ctf"], default="html",
+        help="html: the player. perfetto: for ui.perfetto.dev. shiviz: vector clocks. ctf: a "
+        "folder for babeltrace2 and Trace Compass",
+    )  # fmt: skip
     command.add_argument("-o", "--output", required=True, metavar="OUT")
     command.add_argument("--force", action="store_true", help="replace OUT if it is there")
     command.set_defaults(do=export_command)
+
+    command = commands.add_parser(
+        "perfetto",
+        help="a run in Perfetto's own interface, in the browser",
+        description="Serve Perfetto's interface with this run open, on this machine only and "
+        "without a network. It comes with pip install 'popcorn_edu[perfetto]'.",
+    )
+    command.add_argument("what", metavar="FILE|SCENARIO")
+    command.add_argument("--port", type=int, default=0, metavar="N", help="usually any free one")
+    command.add_argument(
+        "--browser", action=argparse.BooleanOptionalAction, default=True, help="open a page there"
+    )
+    command.set_defaults(do=perfetto_command)
 
     command = commands.add_parser("machines", help="the machines there are, or all about one")
     command.add_argument("name", nargs="?", metavar="NAME")

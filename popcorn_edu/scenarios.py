@@ -14,21 +14,30 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from popcorn_edu.engine import explore as exploring
 from popcorn_edu.engine.sim import RECORD_LIMIT, Sim, finish
 from popcorn_edu.engine.steps import Delay, StoryError, Until, as_story, place_of_function
 from popcorn_edu.engine.trace import PopcornError, Trace, near_names
-from popcorn_edu.engine.world import Edit, Run, World
+from popcorn_edu.engine.world import Edit, Run, World, edits_before
 from popcorn_edu.model import boot as booting
 from popcorn_edu.model import devices, flat, messaging
 from popcorn_edu.model.boot import Below, Boot, BootChoices, BootPlan
 from popcorn_edu.model.devices import Devices
 from popcorn_edu.model.machine import Machine
 from popcorn_edu.model.memory import places
-from popcorn_edu.model.messaging import KERNELS_AT_MOST, Messaging, RkinfoAllocated, Setup
+from popcorn_edu.model.messaging import (
+    GENERATIONS,
+    KERNELS_AT_MOST,
+    Messaging,
+    RkinfoAllocated,
+    Setup,
+)
+from popcorn_edu.model.mitigation import Mitigation, halves
 from popcorn_edu.model.partition import Partition
 from popcorn_edu.model.pci import PciFunction
 from popcorn_edu.model.rings import AllRegistered, MessageType, Priority, Rings
@@ -78,16 +87,29 @@ def fan_in(
     budget: int = 128,
     look_again: bool = True,
     full_rule: str = "own slot",
+    barrier: str = "full",
+    interrupt_rule: str = "when asked",
+    mitigation: str = "poll until empty",
+    poll_every_ns: int = 1_000,
+    bottom_half: str = "softirq",
+    generation: str = "G1 fixed",
 ) -> Run:
     """All other kernels send ``messages`` each to kernel 0, at random times about ``gap_ns``
-    apart; every ``high_every``-th (0: none) with priority HIGH."""
+    apart; every ``high_every``-th (0: none) with priority HIGH.
+
+    ``generation`` chooses as messaging.GENERATIONS says ("G1" as coded, "G2", "MK25"); a setting
+    that is given otherwise than usual wins over it.
+    """
     count(messages, "messages", 0)
     count(gap_ns, "gap_ns", 0)
     count(high_every, "high_every", 0)
-    setup = make_setup(
-        machine, kernels, cpus, slots=slots, budget=budget, look_again=look_again,
-        full_rule=full_rule, handlers={MessageType.TEST: _noted},
-    )  # fmt: skip
+    given = {
+        "slots": slots, "budget": budget, "look_again": look_again, "full_rule": full_rule,
+        "barrier": barrier, "interrupt_rule": interrupt_rule, "mitigation": mitigation,
+        "poll_every_ns": poll_every_ns, "bottom_half": bottom_half,
+    }  # fmt: skip
+    choices = _generation(generation, given)
+    setup = make_setup(machine, kernels, cpus, handlers={MessageType.TEST: _noted}, **choices)
     tell_send = _told(send, "send") or messaging.send
     jobs = {
         me: (
@@ -341,8 +363,28 @@ def options(name: str) -> dict[str, object]:
     return found
 
 
-def run(name: str, **arguments) -> Run:
-    """Run the scenario of that name; a misspelt argument is refused with the near names."""
+def run(
+    name: str,
+    *,
+    fault: str = "",
+    at: int | None = None,
+    fault_options: dict | None = None,
+    **arguments,
+) -> Run:
+    """Run the scenario of that name; a misspelt argument is refused with the near names.
+
+    ``fault``: a name of faults.DECK, which goes wrong at record ``at`` (None: at the first place
+    there is), with ``fault_options`` such as {"ns": 5000}. Its file can be read back and forked.
+    """
+    if fault:
+        sound = run(name, **arguments)
+        faulty = sound.inject(fault, at, **fault_options or {})
+        given = sound.trace.meta["arguments"]
+        chosen = {"fault": fault, "at": at, "fault_options": fault_options}
+        faulty.trace.meta["arguments"] = None if given is None else given | chosen
+        return faulty
+    if at is not None or fault_options:
+        raise PopcornError("at= and fault_options= say where and how a fault happens: say fault=")
     known = options(name)
     for argument in arguments:
         if argument not in known:
@@ -375,10 +417,118 @@ def load(path) -> Run:
                 f"{path} was written by another version of popcorn_edu, which played this scenario "
                 "differently: it can be read, but not forked"
             )
-        return again._replay(edits)
+        return again._replay((*edits_before(again.edits, edits[-1].at), *edits))
 
     make = WORLDS.get(name, new_world)
+    if trace.meta.get("memory") == "tso":
+        return Run(trace, lambda: exploring.buffered(make(setup)))
     return Run(trace, lambda: make(setup), replay if arguments is not None else None)
+
+
+# -- every order of a small one --------------------------------------------------------------------
+
+# What an exploration has if nothing else is said: the smallest configuration in which Popcorn's
+# own bugs show. Two messages: the first wakes the receiver, the second can be left behind.
+SMALL = {
+    "ping": {"rounds": 2},
+    "fan_in": {"kernels": 2, "messages": 2},
+    "lost_wakeup": {"kernels": 2, "messages": 2},
+    "two_full_rings": {"messages": 2, "slots": 1},
+    "registration": {"kernels": 2},
+}
+EXPLORES = ("memory", "states", "always", "checks", "reduced")
+
+
+@dataclass(frozen=True)
+class Staging:
+    """A scenario before it runs: the world, and who begins in it."""
+
+    meta: dict
+    setup: Setup
+    cast: Callable
+    world: Callable
+    careful: bool  # a learner's story is among them
+
+
+class _Staged(Exception):
+    """Carries a Staging out of a scenario that shall not run."""
+
+
+_only_staged: ContextVar[bool] = ContextVar("only_staged", default=False)
+
+
+def staging(name: str, **arguments) -> Staging:
+    """The scenario of that name, on the stage and not begun."""
+    token = _only_staged.set(True)
+    try:
+        run(name, **arguments)
+    except _Staged as staged:
+        return staged.args[0]
+    finally:
+        _only_staged.reset(token)
+    raise PopcornError(f"scenario {name} does not say who begins in it, so it cannot be explored")
+
+
+def explore(
+    name: str,
+    *,
+    memory: str = "sc",
+    states: int = exploring.STATES_AT_MOST,
+    always: Callable | None = None,
+    checks: Iterable[Callable] = (),
+    reduced: bool = True,
+    **arguments,
+) -> exploring.Verdict:
+    """Search every order in which a small configuration of a scenario can happen.
+
+    >>> explore("fan_in", kernels=3, messages=2, look_again=False)           # doctest: +SKIP
+    found after 3,214 states, in 26 steps: kernel 0 sleeps on ...
+
+    ``memory``: "sc", or "tso" (each CPU has a store buffer, as on x86). Every end is judged by
+    ``everybody_is_done``; ``always(world)`` may judge every state and ``checks`` the whole of one
+    shortest run into each end (as in popcorn_edu.checks). ``reduced=False`` leaves out no order.
+    """
+    staged = staging(name, **(SMALL.get(name, {}) | arguments))
+    return exploring.explore(
+        lambda: staged.world(staged.setup),
+        staged.cast,
+        memory=memory,
+        states=states,
+        ends=everybody_is_done,
+        always=always,
+        checks=checks,
+        careful=staged.careful,
+        meta=staged.meta,
+        reduced=reduced,
+    )
+
+
+def everybody_is_done(world, waiting: Sequence[tuple[str, str]]) -> str:
+    """What is wrong when nothing more can happen: somebody still spins, or a message lies there
+    that nobody will read or handle."""
+    if "messaging" not in world._world.parts:
+        return ""
+    rings, mine, stuck = world.rings, world.messaging, []
+    for who, what in waiting:
+        kind, process = what.split(",")[0], who.removeprefix("kernel ").isdigit()
+        idle = kind == "SlotReady" and all(rings.head[r] == rings.tail[r] for r in rings.head)
+        if process or not (kind in ("IpiArrived", "InterruptTaken") or idle):
+            stuck.append(f"{who} waits for {what}")
+    if stuck:
+        return f"deadlock: {'; '.join(stuck)}; and nobody will make it happen"
+    for ring in rings.head:
+        unread = rings.head[ring] - rings.tail[ring]
+        if unread:
+            messages = "1 message lies" if unread == 1 else f"{unread} messages lie"
+            return (
+                f"lost wake-up: {messages} in ring {ring}, kernel {ring} sleeps, and no interrupt "
+                "is on its way"
+            )
+    for kernel, priority in mine.queued:
+        unhandled = mine.queued[kernel, priority] - mine.served[kernel, priority]
+        if unhandled:
+            return f"kernel {kernel} has read {unhandled} {priority} messages that nobody handles"
+    return ""
 
 
 # -- what they are made of ------------------------------------------------------------------------
@@ -487,8 +637,17 @@ def make_setup(machine: str | Machine, kernels: int, cpus=None, **choices) -> Se
     return Setup(machine=machine, cpus=cpus, **choices)
 
 
+def _generation(name: str, given: dict) -> dict:
+    """The choices of a generation of Popcorn, and over them what is given otherwise than usual."""
+    if name not in GENERATIONS:
+        raise PopcornError(f"generation={name!r}: {near_names(str(name), GENERATIONS)}")
+    usual = {field.name: field.default for field in fields(Setup)}
+    return given | GENERATIONS[name] | {k: v for k, v in given.items() if v != usual[k]}
+
+
 def new_world(setup: Setup) -> World:
-    return World(setup, rings=Rings, messaging=Messaging)
+    more = {"mitigation": Mitigation} if setup.mitigation == "adaptive" else {}
+    return World(setup, rings=Rings, messaging=Messaging, **more)
 
 
 # -- booting --------------------------------------------------------------------------------------
@@ -617,6 +776,8 @@ def _staged(
     meta: dict, setup: Setup, cast: Callable, world: Callable, schedule_seed: int | None, **choices
 ) -> Callable[[tuple[Edit, ...]], Run]:
     """What puts a cast on the stage and lets it run: once, and once more for each fork."""
+    if _only_staged.get():
+        raise _Staged(Staging(meta, setup, cast, world, choices.get("careful", False)))
 
     def play(edits: tuple[Edit, ...] = ()) -> Run:
         again = meta | {"arguments": None} if edits else meta  # a saved fork is not played again
@@ -643,17 +804,16 @@ def _play(name, arguments, setup, jobs, receive, send, schedule_seed, registered
     """Kernels that talk. The kit's own stories are played flat, a learner's by the Sim."""
     _check_seeds(arguments)
     learner = send is not None or receive is not None
-    receive = _told(receive, "receive") or messaging.receive
+    receive = _told(receive, "receive")
     meta = _meta(name, arguments, setup)
 
     def cast(sim: Sim) -> None:
         if registered:
             sim.begin("machine", everybody_registered, len(setup.cpus))
         for me in setup.kernels:
-            mine = receive if me == 0 else messaging.receive
             if registered:  # else joining begins them
-                sim.begin(f"kernel {me} isr", messaging.isr, me, kernel=me)
-                sim.begin(f"kernel {me} softirq", messaging.softirq, me, mine, kernel=me)
+                for who, story in halves(setup, me, receive if me == 0 else None):
+                    sim.begin(who, story, kernel=me)
             if me in jobs:
                 tell, *rest = jobs[me]
                 sim.begin(f"kernel {me}", tell, *rest, kernel=me)
@@ -672,6 +832,10 @@ def _play(name, arguments, setup, jobs, receive, send, schedule_seed, registered
     return play()
 
 
+# The settings of a Setup that are plain values: kept in a run's file, by name.
+CHOSEN = [f.name for f in fields(Setup) if f.name not in ("machine", "cpus", "handlers")]
+
+
 def _meta(name: str, arguments: dict, setup: Setup) -> dict:
     """What a run's file says about where it came from."""
     return {
@@ -681,10 +845,7 @@ def _meta(name: str, arguments: dict, setup: Setup) -> dict:
         "setup": {
             "machine": setup.machine.name,
             "cpus": list(setup.cpus),
-            "slots": setup.slots,
-            "budget": setup.budget,
-            "look_again": setup.look_again,
-            "full_rule": setup.full_rule,
+            **{name: getattr(setup, name) for name in CHOSEN},
             "handlers": [kind.name for kind in setup.handlers],
         },
     }

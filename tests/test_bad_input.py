@@ -165,7 +165,25 @@ fan_in(full_rule="own slots")
 full_rule='own slots': did you mean own slot?
 
 fan_in(full_rule=None)
-full_rule=None: expected one of: own slot, whole ring
+full_rule=None: expected one of: own slot, refuse, sleep, whole ring
+
+fan_in(barrier="half")
+barrier='half': expected one of: full, store
+
+fan_in(interrupt_rule="ever")
+interrupt_rule='ever': expected one of: always, when asked
+
+fan_in(mitigation="NAPI")
+mitigation='NAPI': expected one of: adaptive, interrupt only, poll only, poll until empty
+
+fan_in(poll_every_ns=0)
+poll_every_ns=0: expected a whole number, 1 or more
+
+fan_in(bottom_half="soft irq")
+bottom_half='soft irq': did you mean softirq?
+
+fan_in(generation="G3")
+generation='G3': did you mean G2 or G1?
 
 fan_in(seed="three")
 seed='three': expected a whole number
@@ -210,10 +228,12 @@ fan_in().at("end")
 run.at('end'): expected a number from 0 to 205
 
 fan_in().fork(3)
-a fork makes exactly one edit: drop=True, delay=NS, say=EVENT, or one setting (this one makes 0)
+a fork makes exactly one edit: drop=True, delay=NS, say=EVENT, instead=EVENT, or one setting
+(this one makes 0)
 
 fan_in().fork(3, drop=True, delay=9)
-a fork makes exactly one edit: drop=True, delay=NS, say=EVENT, or one setting (this one makes 2)
+a fork makes exactly one edit: drop=True, delay=NS, say=EVENT, instead=EVENT, or one setting
+(this one makes 2)
 
 fan_in().fork(10**6, drop=True)
 fork(1000000): expected a record number from 0 to 204
@@ -229,6 +249,31 @@ slots is laid out at the start; it cannot change in a fork
 
 fan_in().fork(3, say="IpiSent")
 say='IpiSent': expected an event, such as IpiArrived(...)
+
+fan_in().fork(3, instead="IpiSent")
+instead='IpiSent': expected an event, such as IpiArrived(...)
+
+fan_in().inject("lost irq")
+there is no fault 'lost irq'; did you mean lost IPI?
+
+fan_in().inject("lost IPI", at=3)
+the fault 'lost IPI' is not possible at record 3 (SlotReady); it wants
+IpiArrived, and the nearest place is record 9
+
+fan_in().inject("lost IPI", at=999)
+at=999: expected a record number from 0 to 204
+
+fan_in().inject("late IPI", nanoseconds=9)
+the fault 'late IPI' has no option 'nanoseconds'; expected one of: ns
+
+fan_in().inject("late IPI", ns=0)
+ns=0: expected a whole number of nanoseconds, 1 or more
+
+fan_in().inject("kernel panic", at=9, kernel=5)
+kernel=5: expected a kernel's number, 0 to 4
+
+scenarios.run("fan_in", at=9)
+at= and fault_options= say where and how a fault happens: say fault=
 
 fan_in().world.messages
 the world has no part 'messages'; did you mean messaging?

@@ -108,3 +108,10 @@ def test_command_lines_are_compared_with_cutting_them():
     told = output("command_lines.py", 50)
     assert len(re.findall(r" \d+\.\d x", told)) == 4
     assert "target: parse <= 1 s" in told
+
+
+def test_explore_says_how_many_states_a_second():
+    """Each size is complete, with its rate and its ratio to the search of all orders."""
+    told = output("explore.py", "--small", "--all-orders")
+    assert len(re.findall(r"states +[\d.]+ s +[\d,]+/s .* times as many", told)) == 6
+    assert "NOT COMPLETE" not in told

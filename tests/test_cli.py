@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from popcorn_edu import Machine, __version__, cli, load, scenarios
+from popcorn_edu import Machine, __version__, cli, faults, load, scenarios
 from popcorn_edu.cli import main
 from popcorn_edu.model.partition import Partition
 from popcorn_edu.readers import checks
@@ -122,6 +122,47 @@ class TestRun:
         assert shown == said("run", "ping", "--seed", 3)[1]
 
 
+class TestFaults:
+    def test_the_deck_is_listed(self, said):
+        """Each fault with what it models; one by its name with all about it."""
+        code, out, _ = said("faults")
+        assert (code, len(out.splitlines())) == (0, len(faults.DECK))
+        assert "lost IPI              an interrupt between kernels is sent" in out
+        code, out, _ = said("faults", "late IPI")
+        assert code == 0
+        assert "  at              IpiArrived\n  --with ns=20000\n  in the world    " in out
+        assert "did you mean late IPI" in said("faults", "lateIPI")[2]
+
+    def test_a_fault_is_injected(self, said, tmp_path):
+        """At its first place or at a record, with its options; the saved run can be forked."""
+        path = tmp_path / "faulty"
+        code, out, _ = said(
+            "run", "ping", "--fault", "late IPI", "--at", 5, "--with", "ns=700", "--save", path
+        )
+        assert code == 0
+        run = scenarios.ping().inject("late IPI", at=5, ns=700)
+        assert str(run.trace[9]) in out
+        again = load(path)
+        assert again.trace.digest() == run.trace.digest()
+        assert again.fork(9, drop=True).trace.digest() == run.fork(9, drop=True).trace.digest()
+        code, out, _ = said("run", "ping", "--fault", "lost IPI", "--check")
+        assert code == 1 and "no_lost_wakeup: record 5" in out
+
+    @pytest.mark.parametrize(
+        ("flags", "sentence"),
+        [
+            (["--fault", "lost IPI", "--at", "1"], "and the nearest place is record 5"),
+            (["--fault", "lost"], "there is no fault 'lost'; did you mean lost IPI?"),
+            (["--at", "1"], "say where and how a fault happens: say --fault"),
+            (["--fault", "late IPI", "--with", "ns"], "expected NAME=VALUE, as in --with ns=5000"),
+        ],
+    )
+    def test_a_mistake_is_a_sentence(self, said, flags, sentence):
+        """On the complaints' channel, with a failing exit code."""
+        code, _, err = said("run", "ping", *flags)
+        assert code != 0 and sentence in err
+
+
 class TestStep:
     @pytest.fixture
     def stepped(self, said, monkeypatch):
@@ -207,6 +248,45 @@ class TestStep:
         assert "kernel 1 copies message 0" in done.stdout
 
 
+class TestExplore:
+    def test_a_counterexample_is_told_and_kept(self, said, tmp_path):
+        """The shortest story, the verdict, exit code 1, and a file that plays."""
+        path = tmp_path / "bug.popcorn"
+        code, out, err = said("explore", "fan_in", "--no-look-again", "--save", path)
+        assert (code, err) == (1, "")
+        assert "kernel 1 takes ticket 1 of ring 0" in out
+        assert "found after 308 states, in 25 steps: lost wake-up" in out
+        assert f"saved to {path}" in out
+        assert len(load(path)) == 17
+
+    def test_a_clean_search_ends_with_0(self, said):
+        """Nothing is found, and every order was looked at."""
+        code, out, err = said("explore", "fan_in", "--memory", "tso", "--kernels", 2)
+        assert (code, err) == (0, "")
+        assert out.startswith("complete: ")
+        assert "nothing found [x86-TSO store buffers]" in out
+
+    def test_the_memory_decides(self, said):
+        """v2's receiver: clean under SC, not under TSO."""
+        assert said("explore", "fan_in", "--barrier", "store")[0] == 0
+        assert said("explore", "fan_in", "--barrier", "store", "--memory", "tso")[0] == 1
+
+    @pytest.mark.parametrize(
+        "arguments, sentence",
+        [
+            (["fan_on"], "there is no scenario 'fan_on'; did you mean fan_in?"),
+            (["fan_in", "--memory", "tsu"], "memory='tsu': did you mean tso?"),
+            (["fan_in", "--states", "0"], "states=0: expected a whole number, 1 or more"),
+            (["fan_in", "--rounds", "1"], "scenario fan_in has no option 'rounds'"),
+        ],
+    )
+    def test_a_mistake_is_one_sentence(self, said, arguments, sentence):
+        """Exit code 2, and what was expected."""
+        code, out, err = said("explore", *arguments)
+        assert (code, out) == (2, "")
+        assert sentence in err
+
+
 class TestShow:
     def test_a_saved_run(self, said, saved):
         """Its records, or its first ones."""
@@ -279,7 +359,7 @@ class TestExport:
         def break_down(trace):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(cli.export, "as_csv", break_down)
+        monkeypatch.setitem(cli.export.TEXTS, "csv", break_down)
         assert said("export", "ping", "--to", "csv", "-o", path, "--force")[0] == 130
         assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [
             ("mine.csv", "mine")
@@ -414,7 +494,7 @@ class TestLabs:
         assert asked == [(None, ["lab05"]), ("here", [])]
 
 
-COMMANDS = ["list", "run", "show", "export", "machines", "plan", "cmdline", "labs"]
+COMMANDS = ["list", "run", "show", "export", "perfetto", "machines", "plan", "cmdline", "labs"]
 MISTAKES = {
     "": "popcorn-edu: the following arguments are required: COMMAND; popcorn-edu --help tells more",
     "rnu ping": "popcorn-edu: argument COMMAND: invalid choice: 'rnu'; did you mean run?",
@@ -444,7 +524,7 @@ MISTAKES = {
     "show README.md": "README.md is not a whole saved run (File is not a zip file); it was",
     "export ping": "popcorn-edu export: the following arguments are required: -o/--output; ",
     "export ping --to pdf -o x": "popcorn-edu export: argument --to: invalid choice: 'pdf';"
-    " expected one of: csv, html, txt",
+    " expected one of: csv, ctf, html, perfetto, shiviz, txt",
     "export westmere-24 -o x": "there is no file and nothing else called 'westmere-24'; expect",
     "export ping --to csv -o nowhere/x": "cannot write nowhere/x: No such file or directory",
     "machines h8qg6": "There is no machine called 'h8qg6'; did you mean h8qg6-64",

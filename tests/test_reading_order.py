@@ -25,11 +25,13 @@ READING_ORDER = """
     model.cut model.grouping model.carving model.memory model.ownership model.devices
     model.foreign model.acrn model.kerf model.plan_words model.plan_file model.partition
     model.trampoline model.bootplan model.boot model.dividing
-    model.rings model.messaging model.flat model.services model.tty model.net model.mpi
+    model.rings model.messaging model.mitigation model.long_messages model.multicast
+    model.keepalive model.flat model.services model.tty model.net model.mpi
     model.isa model.dsm model.migration model.ssi
+    faults
     readers.checks readers.figures readers.player readers.export
-    engine.sim
-    scenarios sweep
+    engine.sim engine.explore
+    scenarios sweep readers.validation
     readers.panel
     readers.plan_pictures readers.plans readers.plan_actions readers.plan_blocks readers.plan_widget
     grading
@@ -39,6 +41,7 @@ READING_ORDER = """
 # Late, and downward: (who, whom) and why.
 LATE_DOORS = {
     ("engine.world", "readers.player"): "run.play() is where a learner looks for the player",
+    ("engine.world", "faults"): "run.inject() is where a learner looks for a fault",
     ("model.machine", "model.acrn"): "a board file's reader makes machines, as load() does",
     ("model.partition", "readers.plans"): "plan.show() is where a learner looks for the picture",
     ("readers.plans", "readers.plan_widget"): "view() shows the live page where Python can answer",
@@ -74,6 +77,7 @@ OUTSIDE = {
     },
     "ipykernel": {"readers.player"},
     "traitlets": {"readers.panel", "readers.plan_widget", "grading"},
+    "viztracer": {"readers.export"},
     "nbgrader": {"grading"},
     "nbformat": {"grading"},
     "nbconvert": {"grading"},

@@ -15,6 +15,9 @@ tests/engine/test_total_order.py holds them against a scheduler that has neither
 A Delay with a CPU takes its turn on that CPU, first come first served. That is how an interrupt
 handler and the process it interrupts share one processor; preemption inside a Delay is not
 modelled (model default: a Delay is well under a microsecond).
+
+An event kind with ``halts`` (KernelPanicked) is the end of every actor of the kernel that it
+names, at that very record: none of them acts again, whatever it was doing or waiting for.
 """
 
 from __future__ import annotations
@@ -32,8 +35,10 @@ import simpy
 
 from popcorn_edu.engine.steps import (
     PACKAGE,
+    SAME_KERNEL,
     Begin,
     Delay,
+    Fence,
     StoryError,
     Until,
     as_story,
@@ -73,7 +78,8 @@ class Wake(simpy.Event):
 
 
 class Actor(Wake):
-    """One running story: its name and number, what it waits for, and why it was last woken."""
+    """One running story: its name and number, its kernel (None: nobody's), what it waits for, and
+    why it was last woken."""
 
     def __init__(
         self,
@@ -83,9 +89,11 @@ class Actor(Wake):
         stamp: int,
         story: Generator,
         cause: int,
+        kernel: int | None,
     ) -> None:
         super().__init__(env)
         self.who, self.number, self.stamp, self.story = who, number, stamp, story
+        self.kernel = kernel
         self.cause = cause  # the record that woke it, until it has written one of its own
         self.due = 0  # when its Delay is over
         self.waits: Until | None = None
@@ -131,25 +139,28 @@ class Sim:
         self._cpu_free: dict[int, int] = {}  # when each CPU will be free
         self._record_limit = record_limit
         self._last: Actor | None = None  # whose turn it was, for the error of a runaway run
+        for kind in world.dispatch:
+            self._expect(kind)
 
     def begin(
         self, who: str, tell: Callable[..., Generator], *args, kernel: int | None = None
     ) -> None:
-        """Start ``tell(world, *args)`` as an actor; a careful Sim shows it ``kernel``'s view."""
+        """Start ``tell(world, *args)`` as an actor of ``kernel`` (None: of nobody); a careful Sim
+        shows it that kernel's view."""
         world = self.world.seen_by(kernel) if self.careful else Stage(self.world)
         try:
             made = tell(world, *args)
         except Exception as error:
             raise raised(who, error) from error
-        self._start(who, as_story(made, who, tell), -1)
+        self._start(who, as_story(made, who, tell), -1, kernel)
 
-    def _start(self, who: str, story: Generator, cause: int) -> None:
+    def _start(self, who: str, story: Generator, cause: int, kernel: int | None) -> None:
         if len(self._alive) == ALIVE_LIMIT:
             raise StoryError(
                 f"{ALIVE_LIMIT:,} stories are at work at {self.now:,} ns, and {who} begins as one "
                 "more: a story that begins others without end"
             )
-        actor = Actor(self._env, who, self._begun, self.trace.actor(who), story, cause)
+        actor = Actor(self._env, who, self._begun, self.trace.actor(who), story, cause, kernel)
         self._begun += 1
         actor.turn = self._turn_of(actor)
         actor.again.append(actor.turn)
@@ -315,9 +326,12 @@ class Sim:
                             apply, also = applies[kind]
                         except KeyError:
                             if kind is Begin:
-                                began = as_story(step.story, step.who)
-                                self._start(step.who, began, len(self.trace) - 1)
+                                began, where = as_story(step.story, step.who), step.kernel
+                                where = actor.kernel if where is SAME_KERNEL else where
+                                self._start(step.who, began, len(self.trace) - 1, where)
                                 horizon = now
+                                continue
+                            if kind is Fence:
                                 continue
                             self._learn(actor, step, kind)
                             apply, also = NOTHING
@@ -346,9 +360,9 @@ class Sim:
                             self._wake(step, now, who, cause)
                             horizon = now
                         cause = -1
-                del self._alive[number]
+                self._alive.pop(number, None)
             except StopIteration:
-                del self._alive[number]
+                self._alive.pop(number, None)
             except Exception as error:
                 problem = self._problem(actor, error)
                 if not self._forked or len(self.trace) > self._record_limit:
@@ -429,6 +443,24 @@ class Sim:
         if not isinstance(step, Event):
             raise nonsense(actor.who, step, actor.story)
         self.world.dispatch[kind] = NOTHING
+        self._expect(kind)
+
+    def _expect(self, kind: type[Event]) -> None:
+        """If events of this kind halt a kernel, then whoever waits for them is looked after by
+        _wake, and so is the kernel: as a first group, which is never empty and has no actors."""
+        if kind.halts:
+            self._waiting.setdefault(kind, []).insert(0, (self._halt, {"its kernel": ()}))
+
+    def _halt(self, event: Event) -> str:
+        """The end of all actors of a kernel. Each stays where it is, but its story is over."""
+        kernel = getattr(event, event.halts)
+        for actor in [actor for actor in self._alive.values() if actor.kernel == kernel]:
+            del self._alive[actor.number]
+            if until := actor.waits:
+                self._groups[until.kind, until.fields][1][until.key].remove(actor)
+            actor.waits = actor.held = actor.answer = None
+            close(actor.story)
+        return "nobody"
 
     def _edited(self, actor: Actor, step: Event, now: int) -> Event | None:
         """The next edit of a fork, made just before the record ``edit.at``."""
@@ -444,12 +476,16 @@ class Sim:
             lost = NeverHappened(type(step).__name__, str(step))
             self.world.dispatch.setdefault(NeverHappened, NOTHING)
             return lost
-        extra = edit.say
+        extra = edit.instead if edit.say is None else edit.say
         if edit.settings:
             ((name, value),) = edit.settings
             extra = SettingChanged(name, repr(value))
         if problem := self._refusal(extra):
             extra = StoryStopped("fork", f"{extra!r} is not possible here: {problem}")
+        if type(extra) not in self.world.dispatch:
+            self._learn(actor, extra, type(extra))
+        if extra is edit.instead:
+            return extra
         turns, here = self.trace._turns, len(self.trace._events)
         first, _, stamp, cause = turns[-1]
         if first == here:  # the actor's own turn has no record yet: it comes after this one
@@ -457,10 +493,12 @@ class Sim:
         turns.append((here, now, self.trace.actor("fork"), -1))
         self.trace._events.append(extra)
         turns.append((here + 1, now, stamp, cause if first == here else -1))
-        self.world.dispatch.setdefault(type(extra), NOTHING)
         self.world.apply(extra)
         if type(extra) in self._waiting:
             self._wake(extra, now, "fork")
+        if actor.number not in self._alive:  # its kernel has just panicked: it says nothing more
+            turns.pop()
+            return None
         return step
 
     def _holds_up(self, actor: Actor, now: int) -> bool:
@@ -532,6 +570,15 @@ def _each(send: Callable) -> Iterator:
         except StopIteration:
             return
         yield step
+
+
+def close(story: Generator) -> None:
+    """End a story where it stands, even one that catches everything and yields again."""
+    for _ in range(LIMIT_STEPS):
+        try:
+            return story.close()
+        except Exception:  # "generator ignored GeneratorExit", or its own last words: it is over
+            continue
 
 
 def _anything(event: Event) -> tuple:

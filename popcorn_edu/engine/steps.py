@@ -1,12 +1,13 @@
 """What a story may yield, and how to step one by hand.
 
 A story is a generator that tells one actor's part of a protocol in the order things happen.
-It may yield four things:
+It may yield five things:
 
     an Event          say it, then it is so: the record is written and the state follows from it
     Delay(ns, cpu)    time passes; a CPU that is named is busy meanwhile
     Until(Kind, ...)  wait for a record; the yield returns that Record (or None if too late)
-    Begin(who, story) another story starts beside this one
+    Begin(who, story) another story starts beside this one, in the same kernel
+    Fence()           a full memory barrier: what this CPU wrote before is seen by all
 
 Four idioms, used in every file of the model:
 
@@ -86,21 +87,41 @@ class Until:
         return ", ".join([self.kind.__name__, *wanted])
 
 
+SAME_KERNEL = "the beginner's"
+
+
 class Begin:
-    """Start ``story`` beside this one, under the name ``who``."""
+    """Start ``story`` beside this one, under the name ``who``.
 
-    __slots__ = ("who", "story")
+    It belongs to the kernel of the story that begins it, and ends when that kernel panics.
+    kernel=N: it belongs to kernel N. kernel=None: to none, like an interrupt on the wire.
+    """
 
-    def __init__(self, who: str, story: Generator) -> None:
+    __slots__ = ("who", "story", "kernel")
+
+    def __init__(self, who: str, story: Generator, kernel: int | str | None = SAME_KERNEL) -> None:
         if not isinstance(story, GeneratorType):
             raise PopcornError(
                 f"Begin wants a story that was called, as in Begin('kernel 3 isr', isr(world, 3)), "
                 f"not {reprlib.repr(story)}"
             )
-        self.who, self.story = str(who), story
+        self.who, self.story, self.kernel = str(who), story, kernel
 
     def __repr__(self) -> str:
         return f"Begin({self.who!r})"
+
+
+class Fence:
+    """A full memory barrier (smp_mb): wait until all that this CPU wrote has reached memory.
+
+    The Sim, in which a write is seen by all at once, ignores it; the explorer, which can give
+    each CPU a store buffer, empties the buffer here.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Fence()"
 
 
 def as_story(made: object, who: str, maker: object = None) -> GeneratorType:
@@ -218,6 +239,6 @@ def walk(story: Generator, world, who: str = "walker", limit: int = 10_000) -> I
             time += step.ns
         elif isinstance(step, Until):
             return
-        elif not isinstance(step, Begin):
+        elif not isinstance(step, Begin | Fence):
             raise nonsense(who, step, story)
     raise StoryError(f"{who} took {limit:,} steps and did not end or wait{place_of(story)}")

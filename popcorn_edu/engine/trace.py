@@ -131,6 +131,8 @@ class Event(tuple):
     __slots__ = ()
     says = ""
     popcorn = ""
+    memory = ""  # to the memory system: "" no write, "store", "covered" (by the next), "locked"
+    halts = ""  # the field that names a kernel: all that runs on it stops at this record
     fields: tuple[str, ...] = ()
 
     def __init_subclass__(cls) -> None:

@@ -325,13 +325,21 @@ class Run:
             yield record, world
 
     def fork(
-        self, n: int, *, drop: bool = False, delay: int = 0, say: Event | None = None, **settings
-    ):
+        self,
+        n: int,
+        *,
+        drop: bool = False,
+        delay: int = 0,
+        say: Event | None = None,
+        instead: Event | None = None,
+        **settings,
+    ) -> Run:
         """What if? Replay to record ``n``, make one edit there, and go on from it.
 
         drop=True        record n never happens (an interrupt is lost, a write has no effect)
         delay=NS         its actor is held up for that long just before it
         say=EVENT        this event happens just before it
+        instead=EVENT    record n happens as this event
         NAME=VALUE       a setting, such as look_again=True, has this value from here on
         """
         if self._replay is None:
@@ -339,18 +347,23 @@ class Run:
         if not isinstance(n, int) or not 0 <= n < len(self.trace):
             raise PopcornError(f"fork({n!r}): expected a record number from 0 to {len(self) - 1}")
         _, time, who, _, _ = self.trace[n]
-        edit = Edit(n, drop, delay, say, tuple(settings.items()), time, who)
+        edit = Edit(n, drop, delay, say, tuple(settings.items()), time, who, instead)
         if edit.count() != 1:
             raise PopcornError(
-                "a fork makes exactly one edit: drop=True, delay=NS, say=EVENT, or one setting "
-                f"(this one makes {edit.count()})"
+                "a fork makes exactly one edit: drop=True, delay=NS, say=EVENT, instead=EVENT, or "
+                f"one setting (this one makes {edit.count()})"
             )
         change_setup(self.setup, settings)  # refuses a misspelt setting before anything runs
         for name in settings:
             if name in getattr(self.setup, "FIXED", ()):
                 raise PopcornError(f"{name} is laid out at the start; it cannot change in a fork")
-        earlier = tuple(e for e in self.edits if e.at < n or (e.at == n and e.delay))
-        return self._replay((*earlier, edit))
+        return self._replay((*edits_before(self.edits, n), edit))
+
+    def inject(self, fault: str, /, at: int | None = None, **options) -> Run:
+        """A fork with a fault of faults.DECK, at record ``at`` or at the first place there is."""
+        from popcorn_edu import faults  # late: the engine knows no rings and no interrupts
+
+        return faults.inject(self, fault, at, **options)
 
     def save(self, path):
         """Write the run to a file; ``popcorn_edu.load(path)`` reads it back."""
@@ -368,6 +381,11 @@ class Run:
             print(record)
 
 
+def edits_before(edits: tuple[Edit, ...], n: int) -> tuple[Edit, ...]:
+    """Those that are in the past of a new edit at record ``n``."""
+    return tuple(edit for edit in edits if edit.at < n or (edit.at == n and edit.delay))
+
+
 @dataclasses.dataclass(frozen=True)
 class Edit:
     """The one difference between a fork and its origin, made just before record ``at``."""
@@ -379,15 +397,19 @@ class Edit:
     settings: tuple = ()
     time: int = 0  # of record ``at``, and its actor: whom a delay holds up
     who: str = ""
+    instead: Event | None = None
 
     def __post_init__(self) -> None:
         if type(self.delay) is not int or self.delay < 0:
             raise PopcornError(f"delay={self.delay!r}: expected whole nanoseconds, 0 or more")
-        if self.say is not None:
-            if not isinstance(self.say, Event):
-                raise PopcornError(f"say={self.say!r}: expected an event, such as IpiArrived(...)")
-            if problem := field_problem(self.say):
-                raise PopcornError(f"say={self.say!r}: {problem}")
+        for name, event in (("say", self.say), ("instead", self.instead)):
+            if event is None:
+                continue
+            if not isinstance(event, Event):
+                raise PopcornError(f"{name}={event!r}: expected an event, such as IpiArrived(...)")
+            if problem := field_problem(event):
+                raise PopcornError(f"{name}={event!r}: {problem}")
 
     def count(self) -> int:
-        return bool(self.drop) + bool(self.delay) + (self.say is not None) + len(self.settings)
+        said = (self.say is not None) + (self.instead is not None)
+        return bool(self.drop) + bool(self.delay) + said + len(self.settings)

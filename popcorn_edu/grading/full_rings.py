@@ -11,13 +11,13 @@ from functools import cache
 from typing import NamedTuple
 
 from popcorn_edu import scenarios
-from popcorn_edu.engine.steps import Delay
 from popcorn_edu.engine.trace import Event, PopcornError
 from popcorn_edu.grading.answers import OPEN
 from popcorn_edu.grading.schedules import deadlocked, impossible_line, spinning, stage
 from popcorn_edu.grading.tables import Table
 from popcorn_edu.grading.tasks import Miss, Variant
 from popcorn_edu.model import messaging
+from popcorn_edu.model.rings import is_full
 
 # -- a deadlock by hand ----------------------------------------------------------------------------
 
@@ -81,30 +81,6 @@ class PacketDropped(Event):
     sender: int
 
 
-class SenderSlept(Event):
-    """The later layer's answer: sleep, then look again. The CPU is free for others meanwhile,
-    but only a process may sleep; an interrupt handler must not."""
-
-    says = "kernel {sender} finds ring {ring} full and sleeps for a millisecond"
-    popcorn = "pcn_kmsg_send(): msleep(1) in a loop (G2)"
-    ring: int
-    sender: int
-
-
-class SendRefused(Event):
-    """The 2025 proposal's answer: an error code. What becomes of the message is the caller's
-    decision, and the caller's duty."""
-
-    says = "kernel {sender} finds ring {ring} full: send returns -ENOSPC"
-    popcorn = "multikernel_send_ipi_data(): -ENOSPC (2025 patches)"
-    ring: int
-    sender: int
-
-
-def is_full(world, ring: int) -> bool:
-    return world.rings.head[ring] - world.rings.tail[ring] >= world.setup.slots
-
-
 def shmtun(world, me, to, type, priority, payload):
     if is_full(world, to):
         yield PacketDropped(to, me)
@@ -112,25 +88,11 @@ def shmtun(world, me, to, type, priority, payload):
     return (yield from messaging.send(world, me, to, type, priority, payload))
 
 
-def kmsg_g2(world, me, to, type, priority, payload):
-    while is_full(world, to):
-        yield SenderSlept(to, me)
-        yield Delay(1_000_000)  # msleep(1): exact [C]
-    return (yield from messaging.send(world, me, to, type, priority, payload))
-
-
-def multikernel_2025(world, me, to, type, priority, payload):
-    if is_full(world, to):
-        yield SendRefused(to, me)
-        return False
-    return (yield from messaging.send(world, me, to, type, priority, payload))
-
-
 DESIGNS = {
-    "kmsg G1": None,
-    "shmtun": shmtun,
-    "kmsg G2": kmsg_g2,
-    "multikernel 2025": multikernel_2025,
+    "kmsg G1": {},
+    "shmtun": {"send": shmtun},
+    "kmsg G2": {"full_rule": "sleep"},
+    "multikernel 2025": {"full_rule": "refuse"},
 }
 MESSAGE_WORDS = ("waits", "lost", "handed back")
 SENDER_WORDS = ("spins", "sleeps", "goes on")
@@ -139,7 +101,7 @@ BURST = 6  # messages of one sender into a ring of two slots
 
 def design(name: str):
     """One sender, a burst, a ring of two slots: what does this design do?"""
-    return scenarios.fan_in(kernels=2, messages=BURST, slots=2, gap_ns=50, send=DESIGNS[name])
+    return scenarios.fan_in(kernels=2, messages=BURST, slots=2, gap_ns=50, **DESIGNS[name])
 
 
 @cache

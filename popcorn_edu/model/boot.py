@@ -392,11 +392,13 @@ class ForeignMemoryTaken(Event):
 
 
 class KernelPanicked(Event):
-    """With such a command line this kernel cannot run. It panics before it has a console to say
-    so."""
+    """The kernel stops at once, with all that runs on it. Its CPU halts, its memory stays as it is,
+    and the others run on: no common kernel or hypervisor below them could have fallen, too. Nor
+    is there anybody to tell them. They notice a silence, or nothing."""
 
     says = "kernel {kernel} panics: {why}; nobody notices"
-    popcorn = "panic() before the console is there (Linux)"
+    popcorn = "panic() (Linux)"
+    halts = "kernel"
     kernel: int
     why: str
 
@@ -491,7 +493,7 @@ TRANSITIONS = {
         TimerHangs: Stage.FAILED,
         MarkerMissing: Stage.KERNEL,
     },
-    Stage.CHECKED_IN: {MarkerMissing: Stage.CHECKED_IN},
+    Stage.CHECKED_IN: {MarkerMissing: Stage.CHECKED_IN, KernelPanicked: Stage.FAILED},
     Stage.FAILED: {RealModeEntered: Stage.REAL, MarkerMissing: Stage.FAILED},
 }
 

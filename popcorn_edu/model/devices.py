@@ -479,7 +479,7 @@ def submit(world, me: int, slot: str, request: int, cpu: int, to: int) -> Genera
     the CPU ``to``."""
     yield Delay(world.setup.machine.ns(SUBMIT_CYCLES), cpu)
     yield IoSubmitted(me, slot, request)
-    yield Begin(f"device {slot}", work(world, slot, request, to))
+    yield Begin(f"device {slot}", work(world, slot, request, to), kernel=None)
 
 
 def work(world, slot: str, request: int, cpu: int) -> Generator:

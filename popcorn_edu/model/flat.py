@@ -103,6 +103,14 @@ ACTORS, NAMES = 0, 1  # what ``begun`` counts
 IPI_COLUMNS = 5
 
 
+PLAYED = {  # what is told here of each choice of a Setup
+    "full_rule": ("own slot", "whole ring"),
+    "interrupt_rule": ("when asked",),
+    "mitigation": ("poll until empty",),
+    "bottom_half": ("softirq",),
+}
+
+
 class Columns(NamedTuple):
     """What is said and not in the trace yet."""
 
@@ -761,6 +769,8 @@ def play(
 def _known(setup: Setup, senders: Mapping, replies: Mapping) -> bool:
     """Does everybody do what is told here: send to others, who have a callback for it, answer
     at most once; each on a CPU of its own, in steps that take time?"""
+    if any(getattr(setup, name) not in known for name, known in PLAYED.items()):
+        return False
     costs, width = setup.costs, len(setup.cpus)
     steps = [costs.ipi_delivery]
     for each in (costs.icr, costs.isr, costs.softirq, costs.poll_exit, costs.dispatch):

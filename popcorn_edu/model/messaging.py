@@ -29,11 +29,12 @@ import dataclasses
 from collections.abc import Callable, Generator, Mapping
 from functools import cached_property
 
-from popcorn_edu.engine.steps import Begin, Delay, Until
+from popcorn_edu.engine.steps import Begin, Delay, Fence, Until
 from popcorn_edu.engine.trace import Event, PopcornError, Word, near_names
 from popcorn_edu.engine.world import Part, WorldError
 from popcorn_edu.model.machine import Machine
 from popcorn_edu.model.rings import (
+    PAYLOAD_BYTES,
     RING_SLOTS,
     AllRegistered,
     HeadOfLineWait,
@@ -45,16 +46,33 @@ from popcorn_edu.model.rings import (
     Priority,
     RingSeenEmpty,
     SenderBlocked,
+    SenderSlept,
+    SendRefused,
     SlotReady,
     TicketTaken,
     WindowPublished,
+    is_full,
     must_wait,
 )
 
 KMSG_VECTOR = 0xCD  # [C] irq_vectors.h, POPCORN_KMSG_VECTOR
 POLL_BUDGET_MESSAGES = 128  # [C] PCN_KMSG_BUDGET
 KERNELS_AT_MOST = 64  # [C] POPCORN_MAX_CPUS in G1
-FULL_RULES = ("own slot", "whole ring")
+FULL_RULES = ("own slot", "whole ring", "sleep", "refuse")
+INTERRUPT_RULES = ("when asked", "always")
+MITIGATIONS = ("poll until empty", "interrupt only", "poll only", "adaptive")
+BOTTOM_HALVES = ("softirq", "workqueue")
+BARRIERS = ("full", "store")
+LONG_RULES = ("numbered", "per sender")
+CHOICES = {  # the settings of Setup that are one of some words
+    "full_rule": FULL_RULES,
+    "interrupt_rule": INTERRUPT_RULES,
+    "mitigation": MITIGATIONS,
+    "bottom_half": BOTTOM_HALVES,
+    "barrier": BARRIERS,
+    "long_rule": LONG_RULES,
+}
+MSLEEP_NS = 1_000_000  # [C] G2: msleep(1) between two looks at a full ring
 
 # Where the model puts a kernel's window and rkinfo: model default. The real ones are wherever
 # kmalloc finds room in the kernel's own RAM; only the 128 MB granule is Popcorn's [C mpart.c].
@@ -132,6 +150,7 @@ class IpiSent(Event):
 
     says = "kernel {src} sends kernel {dst} an IPI, vector {vector:#x}"
     popcorn = "apic->send_IPI_single(cpu, POPCORN_KMSG_VECTOR) (G1)"
+    memory = "locked"  # the command register is written after all older stores are out
     src: int
     dst: int
     vector: int
@@ -143,6 +162,16 @@ class IpiArrived(Event):
 
     says = "the IPI of kernel {src} reaches the CPU of kernel {kernel}"
     popcorn = "local APIC, interrupt request register"
+    kernel: int
+    src: int
+
+
+class IpiLost(Event):
+    """A fault, told by faults.py: the interrupt was sent and never comes. Nothing in Popcorn
+    notices: the message lies in the ring, and the sender believes that it has done its part."""
+
+    says = "the IPI of kernel {src} to kernel {kernel} is lost on its way"
+    popcorn = "not in G1: no acknowledgement, no timeout"
     kernel: int
     src: int
 
@@ -210,6 +239,17 @@ class MessageDropped(Event):
     type: MessageType
 
 
+class AllocationFailed(Event):
+    """A fault, told by faults.py: kmalloc finds no memory for the receiver's own copy. The slot is
+    free and tail has advanced, so the message is gone, and no line says so."""
+
+    says = "kernel {kernel} has no memory for message {number} of kernel {sender}: it is gone"
+    popcorn = "pcn_kmsg_poll_handler(): kmalloc(GFP_ATOMIC) fails, returns 0 (G1)"
+    kernel: int
+    sender: int
+    number: int
+
+
 class SoftirqExited(Event):
     """The bottom half is done. Unless it was raised again meanwhile, the kernel now sleeps until
     an interrupt comes."""
@@ -252,11 +292,22 @@ class Setup:
     look_again  the second look after re-enabling interrupts (False: as coded in G1)
     full_rule   "own slot": a sender waits until its own slot is free. "whole ring": as coded in
                 G1, it waits while head - tail >= slots, which can deadlock: a ticket at the tail
-                may wait for tickets that were taken after it
+                may wait for tickets that were taken after it. "sleep": as in G2, one's own slot,
+                and msleep(1) between two looks. "refuse": no ticket, an error instead
+    interrupt_rule  "when asked": if int_enabled is 1. "always": for every message
+    mitigation  how a kernel receives, see mitigation.py: "poll until empty" is Popcorn's
+    poll_every_ns   of "poll only": the time from one look at the ring to the next
+    bottom_half     "softirq", or "workqueue": a kernel thread, which takes longer to start (G2)
+    payload_bytes   what fits into one slot: 60 in G1, 115 in G2
+    long_rule   how chunks of long messages find together: "numbered" (G2), "per sender" (G1)
+    barrier     after int_enabled = 1: "full" (smp_mb), or "store" (wmb, as coded), which lets the
+                second look come before that store is seen; only the explorer's TSO can tell
     handlers    message type -> story, called as ``handler(world, me, message)`` in the softirq
     """
 
-    FIXED = ("machine", "cpus", "slots", "handlers")  # laid out when the kernels start
+    FIXED = (  # laid out when the kernels start
+        "machine", "cpus", "slots", "handlers", "mitigation", "bottom_half", "payload_bytes",
+    )  # fmt: skip
 
     machine: Machine
     cpus: tuple[int, ...]
@@ -264,19 +315,27 @@ class Setup:
     budget: int = POLL_BUDGET_MESSAGES
     look_again: bool = True
     full_rule: str = "own slot"
+    barrier: str = "full"
+    interrupt_rule: str = "when asked"
+    mitigation: str = "poll until empty"
+    poll_every_ns: int = 1_000
+    bottom_half: str = "softirq"
+    payload_bytes: int = PAYLOAD_BYTES
+    long_rule: str = "numbered"
     handlers: Mapping[MessageType, Callable] = dataclasses.field(
         default_factory=dict, compare=False
     )
 
     def __post_init__(self) -> None:
-        for name, low in (("slots", 1), ("budget", 1)):
+        for name, low in (("slots", 1), ("budget", 1), ("poll_every_ns", 1), ("payload_bytes", 1)):
             value = getattr(self, name)
             if type(value) is not int or value < low:
                 raise PopcornError(f"{name}={value!r}: expected a whole number, {low} or more")
-        if self.full_rule not in FULL_RULES:
-            raise PopcornError(
-                f"full_rule={self.full_rule!r}: {near_names(self.full_rule, FULL_RULES)}"
-            )
+        for name, known in CHOICES.items():
+            value = getattr(self, name)
+            if value not in known:
+                near = near_names(value if isinstance(value, str) else "", known)
+                raise PopcornError(f"{name}={value!r}: {near}")
         if type(self.look_again) is not bool:
             raise PopcornError(f"look_again={self.look_again!r}: expected True or False")
 
@@ -291,6 +350,21 @@ class Setup:
     def window_address(self, kernel: int) -> int:
         """Where a kernel's window is, if nothing says where its memory is (model default)."""
         return RKINFO_ADDRESS + (kernel + 1) * GRANULE_BYTES
+
+
+# One readable model, and what each generation of Popcorn chose: what to do when full, when to
+# interrupt, what to re-check. "G1" is as coded; "G1 fixed", the kit's default, has the second look
+# and waits for its own slot.
+GENERATIONS: dict[str, dict] = {
+    "G1": {"look_again": False, "full_rule": "whole ring", "long_rule": "per sender"},
+    "G1 fixed": {},
+    "G2": {
+        "look_again": True, "full_rule": "sleep", "barrier": "store", "bottom_half": "workqueue",
+        "slots": 8_192, "payload_bytes": 115, "long_rule": "numbered",
+    },
+    "MK25": {"interrupt_rule": "always", "full_rule": "refuse", "bottom_half": "workqueue"},
+}  # fmt: skip
+EAGAIN, ENOSPC = "-EAGAIN", "-ENOSPC"
 
 
 class Costs:
@@ -321,6 +395,7 @@ class Costs:
         self.dispatch = each(cost("callback_dispatch_cycles"))
         self.poll_exit = each(machine.ns(self.POLL_EXIT_CYCLES))
         self.kthread = each(cost("workqueue_hop_cycles"))
+        self.bottom_half = {"softirq": self.softirq, "workqueue": self.kthread}
 
     def pair(self, me: int, other: int) -> tuple[Delay, Delay, Delay]:
         """(take a ticket, copy into the slot, read from the slot) between two kernels."""
@@ -401,7 +476,7 @@ class Messaging(Part):
     def ticket_taken(self, event: TicketTaken) -> None:
         self.sent[event[2]] += 1
 
-    def sender_blocked(self, event: SenderBlocked) -> None:
+    def sender_blocked(self, event: SenderBlocked | SenderSlept) -> None:
         self.blocked[event.sender, event.ring, event.ticket] = 1
 
     def payload_copied(self, event: PayloadCopied) -> None:
@@ -412,8 +487,13 @@ class Messaging(Part):
         where = event.dst, event.src
         self.on_the_wire[where] = self.on_the_wire.get(where, 0) + 1
 
+    def ipi_left(self, event: IpiArrived | IpiLost) -> None:
+        where = event.kernel, event.src
+        if self.on_the_wire.get(where):  # else nobody sent it: a spurious one, or a second copy
+            self.on_the_wire[where] -= 1
+
     def ipi_arrived(self, event: IpiArrived) -> None:
-        self.on_the_wire[event.kernel, event.src] -= 1
+        self.ipi_left(event)
         self.ipi_pending[event.kernel] = 1
 
     def interrupt_taken(self, event: InterruptTaken) -> None:
@@ -451,6 +531,21 @@ class Messaging(Part):
                 del self.queue[event.kernel, priority, place]
                 self.served[event.kernel, priority] = place + 1
 
+    def allocation_failed(self, event: AllocationFailed) -> None:
+        """Take the message off its list; those behind it move up."""
+        kernel, queue = event.kernel, self.queue
+        for priority in Priority:
+            last = self.queued[kernel, priority] - 1
+            for place in range(self.served[kernel, priority], last + 1):
+                message = queue[kernel, priority, place]
+                if (message.sender, message.number) == (event.sender, event.number):
+                    for here in range(place, last):
+                        queue[kernel, priority, here] = queue[kernel, priority, here + 1]
+                    del queue[kernel, priority, last]
+                    self.queued[kernel, priority] = last
+                    return
+        raise WorldError(f"kernel {kernel} has no such message on its lists")
+
     applies = {
         KernelStarted: kernel_started,
         WindowPublished: window_published,
@@ -459,9 +554,12 @@ class Messaging(Part):
         AllRegistered: all_registered,
         TicketTaken: ticket_taken,
         SenderBlocked: sender_blocked,
+        SenderSlept: sender_blocked,
         PayloadCopied: payload_copied,
         IpiSent: ipi_sent,
         IpiArrived: ipi_arrived,
+        IpiLost: ipi_left,
+        AllocationFailed: allocation_failed,
         InterruptTaken: interrupt_taken,
         SoftirqEntered: softirq_moves,
         SoftirqExited: softirq_moves,
@@ -482,7 +580,8 @@ def send(
     priority: Priority = Priority.NORMAL,
     payload: int = 0,
 ) -> Generator:
-    """Put one message into kernel ``to``'s ring. Returns True, or False if that is not mapped."""
+    """Put one message into kernel ``to``'s ring. Returns True, or False if that is not mapped, or
+    if the ring is full and ``Setup.full_rule`` is "refuse"."""
     rings, setup = world.rings, world.setup
     if not world.messaging.mapped[me] >> to & 1:
         yield SendFailed(me, to)
@@ -490,19 +589,25 @@ def send(
     take_ticket, copy, _ = setup.costs.pair(me, to)
 
     yield take_ticket
+    if setup.full_rule == "refuse" and is_full(world, to):  # with the ticket, in one cmpxchg
+        yield SendRefused(to, me, ENOSPC)
+        return False
     ticket, number = rings.head[to], world.messaging.sent[me]
     yield TicketTaken(to, ticket, me, number)
 
     if must_wait(world, to, ticket):
-        yield SenderBlocked(to, ticket, me, rings.tail[to])
-        yield from wait_for_space(world, to, ticket)
+        if setup.full_rule == "sleep":
+            yield from sleep_until_space(world, me, to, ticket)
+        else:
+            yield SenderBlocked(to, ticket, me, rings.tail[to])
+            yield from wait_for_space(world, to, ticket)
 
     yield copy
     slot = ticket % setup.slots
     yield PayloadCopied(to, slot, ticket, me, number, type, priority, payload)
     yield SlotReady(to, slot, ticket, me)
 
-    if rings.int_enabled[to]:
+    if rings.int_enabled[to] or setup.interrupt_rule == "always":
         yield from send_ipi(world, me, to)
     return True
 
@@ -510,10 +615,48 @@ def send(
 def wait_for_space(world, ring: int, ticket: int) -> Generator:
     """Spin until this ticket may be used: look, wait for the receiver to read, look again."""
     while must_wait(world, ring, ticket):
-        if world.setup.full_rule == "own slot":
-            yield Until(MessageRead, ring=ring, ticket=ticket - world.setup.slots)
-        else:
+        if world.setup.full_rule == "whole ring":
             yield Until(MessageRead, ring=ring)
+        else:
+            yield Until(MessageRead, ring=ring, ticket=ticket - world.setup.slots)
+
+
+def sleep_until_space(world, me: int, ring: int, ticket: int) -> Generator:
+    """msleep(1), look, msleep(1), look. The looks that find nothing are left out: they change
+    nothing, and a sender that waits for a dead kernel would look for ever. When space comes, half
+    a sleep is left on average (model default)."""
+    yield SenderSlept(ring, ticket, me, world.rings.tail[ring])
+    yield Delay(MSLEEP_NS)
+    while must_wait(world, ring, ticket):
+        yield Until(MessageRead, ring=ring, ticket=ticket - world.setup.slots)
+        yield Delay(MSLEEP_NS // 2)
+
+
+def send_noblock(
+    world,
+    me: int,
+    to: int,
+    type: MessageType = MessageType.TEST,
+    priority: Priority = Priority.NORMAL,
+    payload: int = 0,
+    *,
+    sign_fixed: bool = False,
+) -> Generator:
+    """As ``send``, but a full ring is an error: answers 0, EAGAIN or "-1".
+
+    In G1 win_put() returns -EAGAIN and its caller compares with EAGAIN, without the sign. So it
+    takes the full ring for a failure, prints an error and returns -1: nobody learns that trying
+    again would help. ``sign_fixed`` compares rightly.
+    """
+    if not world.messaging.mapped[me] >> to & 1:
+        yield SendFailed(me, to)
+        return "-1"
+    if is_full(world, to):
+        answer = EAGAIN if sign_fixed else "-1"
+        yield SendRefused(to, me, answer)
+        return answer
+    yield from send(world, me, to, type, priority, payload)
+    return 0
 
 
 def send_ipi(world, me: int, to: int) -> Generator:
@@ -521,7 +664,7 @@ def send_ipi(world, me: int, to: int) -> Generator:
     yield world.setup.costs.icr[me]
     yield IpiSent(me, to, KMSG_VECTOR)
     if world.messaging.on_the_wire.get((to, me)):  # it can be lost: in a fork, on bad hardware
-        yield Begin(f"IPI to kernel {to}", ipi_on_the_wire(world, me, to))
+        yield Begin(f"IPI to kernel {to}", ipi_on_the_wire(world, me, to), kernel=None)
 
 
 def ipi_on_the_wire(world, src: int, dst: int) -> Generator:
@@ -539,7 +682,8 @@ def isr(world, me: int) -> Generator:
             yield Until(IpiArrived, kernel=me)
         yield world.setup.costs.isr[me]
         yield InterruptTaken(me)
-        yield InterruptsDisabled(me)
+        if world.setup.mitigation != "interrupt only":
+            yield InterruptsDisabled(me)
 
 
 def softirq(world, me: int, receive: Callable) -> Generator:
@@ -547,7 +691,7 @@ def softirq(world, me: int, receive: Callable) -> Generator:
     while True:
         if world.messaging.softirq[me] != Softirq.RAISED:
             yield Until(InterruptTaken, kernel=me)
-        yield world.setup.costs.softirq[me]
+        yield world.setup.costs.bottom_half[world.setup.bottom_half][me]
         yield SoftirqEntered(me)
         yield from receive(world, me)
         yield SoftirqExited(me)
@@ -564,6 +708,8 @@ def receive(world, me: int) -> Generator:
         yield setup.costs.poll_exit[me]
         yield setup.costs.look(me)
         yield InterruptsEnabled(me)
+        if setup.barrier == "full":
+            yield Fence()
         if not (world.setup.look_again and (yield from look_again(world, me))):
             break
         yield InterruptsDisabled(me)

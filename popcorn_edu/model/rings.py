@@ -48,6 +48,9 @@ class MessageType(Word):
     MCAST = 3
     PING = 4  # not Popcorn's: the model's own request and answer for the two-kernel labs
     PONG = 5
+    KEEPALIVE = 6  # G2's
+    SERVICE = 7  # not Popcorn's: registering for a service, and being told of one
+    MCAST_CLOSE = 8
 
 
 # -- events -------------------------------------------------------------------------------------
@@ -59,6 +62,7 @@ class WindowPublished(Event):
 
     says = "kernel {kernel} publishes its window at {address:#x} in rkinfo"
     popcorn = "rkinfo->phys_addr[my_cpu] = virt_to_phys(...) (G1)"
+    memory = "store"
     kernel: int
     address: int
 
@@ -78,6 +82,7 @@ class TicketTaken(Event):
 
     says = "kernel {sender} takes ticket {ticket} of ring {ring} for its message {number}"
     popcorn = "win_put(): fetch_and_add(&win->head, 1), kernel/pcn_kmsg.c (G1)"
+    memory = "locked"
     ring: int
     ticket: int
     sender: int
@@ -96,6 +101,31 @@ class SenderBlocked(Event):
     tail: int
 
 
+class SenderSlept(Event):
+    """The later Popcorn (G2) has mercy with the processor: a sender that meets a full ring sleeps
+    for a millisecond, looks, and sleeps again. It gives up the CPU, and hears late of the space."""
+
+    says = (
+        "kernel {sender} finds ring {ring} full, holds ticket {ticket} and sleeps (tail is {tail})"
+    )
+    popcorn = "msleep(1) while last_ticket or ready say the slot is in use (G2)"
+    ring: int
+    ticket: int
+    sender: int
+    tail: int
+
+
+class SendRefused(Event):
+    """The ring is full and this sender does not wait: it takes no ticket and gets an error. What
+    it does with the error is its own affair; a message whose error nobody reads is lost (M8)."""
+
+    says = "kernel {sender} finds ring {ring} full: the send returns {returns}"
+    popcorn = "pcn_kmsg_send_noblock(): -EAGAIN (G1); -ENOSPC (the 2025 multikernel patches)"
+    ring: int
+    sender: int
+    returns: str
+
+
 class PayloadCopied(Event):
     """The message goes into the slot: the payload first, then the header. It is in memory now,
     but the receiver must not look at it yet."""
@@ -105,6 +135,7 @@ class PayloadCopied(Event):
         "into slot {slot} of ring {ring}"
     )
     popcorn = "win_put(): copy of payload and header (G1)"
+    memory = "covered"  # by the ready flag: nobody may look before that
     ring: int
     slot: int
     ticket: int
@@ -121,6 +152,7 @@ class SlotReady(Event):
 
     says = "kernel {sender} marks slot {slot} of ring {ring} ready (ticket {ticket})"
     popcorn = "win_put(): barrier(), then ready = 1 (G1)"
+    memory = "store"
     ring: int
     slot: int
     ticket: int
@@ -149,6 +181,7 @@ class MessageRead(Event):
         "kernel {ring} reads message {number} of kernel {sender} from slot {slot} (ticket {ticket})"
     )
     popcorn = "win_get(), then list_add_tail() to msglist_hiprio or msglist_normprio (G1)"
+    memory = "store"
     ring: int
     slot: int
     ticket: int
@@ -175,6 +208,7 @@ class InterruptsEnabled(Event):
 
     says = "kernel {ring} sets int_enabled = 1: senders shall interrupt it again"
     popcorn = "pcn_kmsg_action(): rkvirt[my_cpu]->int_enabled = 1 (G1)"
+    memory = "store"
     ring: int
 
 
@@ -184,6 +218,7 @@ class InterruptsDisabled(Event):
 
     says = "kernel {ring} sets int_enabled = 0: it is polling, no interrupts please"
     popcorn = "int_enabled = 0 (G1)"
+    memory = "store"
     ring: int
 
 
@@ -268,7 +303,11 @@ def next_is_ready(world, ring: int) -> bool:
 
 def must_wait(world, ring: int, ticket: int) -> bool:
     """May the holder of this ticket not write yet? Two rules, see ``Setup.full_rule``."""
-    rings, setup = world.rings, world.setup
-    if setup.full_rule == "own slot":
-        return ticket - rings.tail[ring] >= setup.slots
-    return rings.head[ring] - rings.tail[ring] >= setup.slots
+    if world.setup.full_rule == "whole ring":
+        return is_full(world, ring)
+    return ticket - world.rings.tail[ring] >= world.setup.slots
+
+
+def is_full(world, ring: int) -> bool:
+    """As many tickets are out as there are slots, or more."""
+    return world.rings.head[ring] - world.rings.tail[ring] >= world.setup.slots

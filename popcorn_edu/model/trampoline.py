@@ -570,7 +570,7 @@ def wake(world, cpu: int, apic: int, start: Callable) -> Generator:
     yield times.icr
     yield InitAsserted(cpu, apic)
     if cpu not in world.setup.plan.deaf:
-        yield Begin(f"cpu {cpu}", trampoline(world, cpu, start))
+        yield Begin(f"cpu {cpu}", trampoline(world, cpu, start), kernel=None)
     yield times.init
     yield InitDeasserted(cpu, apic)
     for number in (1, 2):
@@ -649,7 +649,7 @@ def trampoline(world, cpu: int, start: Callable) -> Generator:
         yield WrongKernelEntered(cpu, address, kernel)
         return
     yield KernelJumped(cpu, kernel, address)
-    yield Begin(f"kernel {kernel}", start(world.seen_by(kernel), kernel))
+    yield Begin(f"kernel {kernel}", start(world.seen_by(kernel), kernel), kernel)
 
 
 def map_four_gib(world, cpu: int) -> Generator:

@@ -13,6 +13,7 @@ ours or a learner's.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -39,14 +40,17 @@ from popcorn_edu.model.boot import (
     WrongLineTaken,
 )
 from popcorn_edu.model.messaging import (
+    AllocationFailed,
     InterruptTaken,
     IpiArrived,
+    IpiLost,
     IpiSent,
     MessageDelivered,
     MessageDropped,
     SoftirqEntered,
     SoftirqExited,
 )
+from popcorn_edu.model.mitigation import PollingStarted
 from popcorn_edu.model.rings import (
     AllRegistered,
     HeadOfLineWait,
@@ -262,7 +266,8 @@ def fifo_per_sender(run) -> Finding | None:
 def high_before_normal(run) -> Finding | None:
     """While a HIGH message is on the receiver's list, it hands over no NORMAL one."""
     high: dict[int, list] = defaultdict(list)
-    for record in trace_of(run).records(MessageRead, MessageDelivered, MessageDropped):
+    gone = MessageDelivered, MessageDropped, AllocationFailed
+    for record in trace_of(run).records(MessageRead, *gone):
         event = record.event
         if type(event) is MessageRead:
             if event.priority == Priority.HIGH:
@@ -283,7 +288,12 @@ def high_before_normal(run) -> Finding | None:
 
 
 def no_needless_interrupts(run) -> Finding | None:
-    """No IPI is sent to a kernel that had asked for none when its sender marked the slot ready."""
+    """No IPI is sent to a kernel that had asked for none when its sender marked the slot ready.
+
+    Unless the run's interrupt_rule is "always": then int_enabled asks in vain.
+    """
+    if trace_of(run).meta.get("setup", {}).get("interrupt_rule") == "always":
+        return None
     enabled: dict[int, bool] = defaultdict(bool)
     allowed: dict[tuple[int, int], int] = defaultdict(int)
     for record in trace_of(run).records(
@@ -332,6 +342,8 @@ def no_lost_wakeup(run) -> Finding | None:
                 "the sender saw int_enabled = 0 and sent no interrupt, and the kernel set "
                 f"int_enabled = 1 at record {enabled} without looking into its ring once more"
             )
+        elif type(record.event) is IpiLost:
+            why = "the interrupt that should have told it is lost, and nobody sends it again"
         elif not interrupts:
             why = "the sender saw int_enabled = 0, which the kernel never set to 1 again"
         return Finding(
@@ -354,7 +366,8 @@ class _Sleepers:
 
     KINDS = (
         AllRegistered, WindowPublished, InterruptsEnabled, InterruptsDisabled, SlotReady,
-        MessageRead, IpiSent, IpiArrived, InterruptTaken, SoftirqEntered, SoftirqExited,
+        MessageRead, IpiSent, IpiArrived, IpiLost, InterruptTaken, SoftirqEntered, SoftirqExited,
+        KernelPanicked, PollingStarted,
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -368,6 +381,8 @@ class _Sleepers:
         self.running: dict[int, bool] = defaultdict(bool)
         self.enabled_at: dict[int, int] = {}
         self.owed: dict[tuple[int, int], int] = defaultdict(int)
+        self.on_the_wire: dict[tuple[int, int], int] = defaultdict(int)
+        self.dead: set[int] = set()  # who panicked: they sleep on nothing
 
     def see(self, record) -> int | None:
         """Take in one record; return the kernel that now sleeps on a message, if one does."""
@@ -384,14 +399,23 @@ class _Sleepers:
                 self.owed[event.sender, kernel] += 1
         elif kind is IpiSent:
             kernel = event.dst
+            self.on_the_wire[event.src, kernel] += 1
             if self.owed[event.src, kernel]:
                 self.owed[event.src, kernel] -= 1
             else:
                 self.coming[kernel] += 1
-        elif kind is IpiArrived:
+        elif kind in (IpiArrived, IpiLost):
             kernel = event.kernel
-            self.coming[kernel] -= 1
-            self.pending[kernel] = True
+            if self.on_the_wire[event.src, kernel]:  # else a spurious one, or a second copy
+                self.on_the_wire[event.src, kernel] -= 1
+                self.coming[kernel] -= 1
+            self.pending[kernel] |= kind is IpiArrived
+        elif kind is KernelPanicked:
+            self.dead.add(event.kernel)
+            return None
+        elif kind is PollingStarted:
+            self.running[event.kernel] = True  # and never ends
+            return None
         elif kind is InterruptTaken:
             kernel = event.kernel
             self.pending[kernel], self.raised[kernel] = False, True
@@ -418,7 +442,8 @@ class _Sleepers:
         return kernel if asleep and self.unread[kernel] else None
 
     def idle(self, kernel: int) -> bool:
-        return not (self.running[kernel] or self.raised[kernel] or self.pending[kernel])
+        awake = self.running[kernel] or self.raised[kernel] or self.pending[kernel]
+        return not awake and kernel not in self.dead
 
     def never_woken(self) -> Iterator[tuple[int, Record]]:
         """At the end: who sleeps on a message whose sender still owes the interrupt."""
@@ -426,6 +451,48 @@ class _Sleepers:
             owed = sum(count for (_, to), count in self.owed.items() if to == kernel)
             if unread and self.idle(kernel) and self.coming[kernel] <= owed:
                 yield kernel, unread[0][0]
+
+
+# -- crashes ------------------------------------------------------------------------------------
+
+OWNER = {  # what changes a receiver's own rows, and the field that says whose
+    **dict.fromkeys((MessageRead, InterruptsEnabled, InterruptsDisabled), "ring"),
+    **dict.fromkeys((MessageDelivered, MessageDropped, InterruptTaken), "kernel"),
+    **dict.fromkeys((SoftirqEntered, SoftirqExited), "kernel"),
+}
+KERNELS_ACTOR = re.compile(r"^kernel (\d+)\b")
+
+
+def crash_stays_in_its_kernel(run) -> Finding | None:
+    """After a panic the dead kernel does nothing more, and nobody touches another kernel's own
+    memory: what the others learn of it arrives as a message, or not at all."""
+    dead: dict[int, int] = {}
+    for record in trace_of(run):
+        event = record.event
+        kind = type(event)
+        if kind is KernelPanicked:
+            dead[event.kernel] = record.seq
+            continue
+        if kind is KernelJumped:  # the operator booted it again
+            dead.pop(event.kernel, None)
+        found = KERNELS_ACTOR.match(record.who)
+        if not dead or found is None:
+            continue
+        me = int(found[1])
+        if me in dead:
+            return Finding(
+                "crash_stays_in_its_kernel", record.seq, record.time,
+                f"{record.who} acts although kernel {me} panicked at record {dead[me]}: with a "
+                "kernel, all that runs on it ends.",
+            )  # fmt: skip
+        whose = getattr(event, OWNER[kind]) if kind in OWNER else me
+        if whose != me:
+            return Finding(
+                "crash_stays_in_its_kernel", record.seq, record.time,
+                f"{record.who} changes what belongs to kernel {whose} alone ({kind.__name__}), "
+                "after a panic. Kernels share nothing but their rings, so that none can take "
+                "another with it.",
+            )  # fmt: skip
 
 
 # -- progress -----------------------------------------------------------------------------------
@@ -656,6 +723,7 @@ ALL: dict[str, Callable] = {
         no_needless_interrupts,
         no_lost_wakeup,
         no_deadlock,
+        crash_stays_in_its_kernel,
         every_secondary_comes_up,
         no_cpu_has_two_kernels,
         marker_proves_the_trampoline,
@@ -664,6 +732,7 @@ ALL: dict[str, Callable] = {
     )
 }
 OF_BOOTS = {  # which kinds a check reads: without them it need not look
+    "crash_stays_in_its_kernel": {"KernelPanicked"},
     "every_secondary_comes_up": {"BootArgsWritten"},
     "no_cpu_has_two_kernels": {"PrimaryBooted", "KernelJumped"},
     "marker_proves_the_trampoline": {"MarkerSeen", "BootReturned"},

@@ -27,12 +27,19 @@ from typing import NamedTuple
 import ipywidgets
 import traitlets
 
-from popcorn_edu import scenarios
+from popcorn_edu import faults, scenarios
 from popcorn_edu.engine.trace import PopcornError, near_names
 from popcorn_edu.engine.world import Run
 from popcorn_edu.model.bootplan import FAILURES
 from popcorn_edu.model.machine import Machine
-from popcorn_edu.model.messaging import FULL_RULES, KERNELS_AT_MOST
+from popcorn_edu.model.messaging import (
+    BOTTOM_HALVES,
+    FULL_RULES,
+    GENERATIONS,
+    INTERRUPT_RULES,
+    KERNELS_AT_MOST,
+    MITIGATIONS,
+)
 from popcorn_edu.readers import checks, figures, player
 
 MESSAGES_AT_MOST = 2_000  # of all senders together: about 17,000 records, made and shown in 1 s
@@ -121,8 +128,34 @@ CONTROLS = {
     "full_rule": Control(
         "full means",
         "When a sender must wait: own slot: its slot is not free. whole ring, as coded in "
-        "Popcorn: more tickets are out than there are slots.",
+        "Popcorn: more tickets are out than there are slots. sleep: it waits asleep (G2). "
+        "refuse: it gets an error and does not wait.",
         _choice(lambda: FULL_RULES),
+    ),
+    "generation": Control(
+        "generation",
+        "The choices of a generation of Popcorn: G1 as coded, G1 fixed (the kit's), G2, or the "
+        "multikernel patches of 2025. A setting that is not at its usual value wins over it.",
+        _choice(lambda: tuple(GENERATIONS)),
+    ),
+    "mitigation": Control(
+        "how to receive",
+        "poll until empty: interrupt, then look until nothing is left (Popcorn). interrupt only, "
+        "poll only, adaptive: the other policies.",
+        _choice(lambda: MITIGATIONS),
+    ),
+    "poll_every_ns": Control(
+        "a look every (ns)", "How often a kernel that only polls looks into its ring.",
+        _number(1, 1_000_000, 100),
+    ),
+    "interrupt_rule": Control(
+        "interrupt", "when asked: if int_enabled is 1. always: for every message.",
+        _choice(lambda: INTERRUPT_RULES),
+    ),
+    "bottom_half": Control(
+        "bottom half", "What the interrupt starts: a softirq (G1), or a workqueue (G2), which "
+        "takes longer to start.",
+        _choice(lambda: BOTTOM_HALVES),
     ),
     "failure": Control(
         "goes wrong", "What goes wrong in this boot. Empty: nothing.",
@@ -406,8 +439,11 @@ class Panel(ipywidgets.VBox):
         if origin is None:
             raise PopcornError("There is nothing to fork yet: press Run first.")
         at, (edit, value) = self.fork_at.value, self._edit()
-        run = origin.run.fork(at, **{edit: value})
-        call = f".fork({at}, {edit}={_source(value)})"
+        if edit == "fault":
+            run, call = origin.run.inject(value, at=at), f".inject({_source(value)}, at={at})"
+        else:
+            run = origin.run.fork(at, **{edit: value})
+            call = f".fork({at}, {edit}={_source(value)})"
         kept = Kept(
             self._next_name(), run, origin.settings, f"{origin.name}{call}", origin.line + call,
             (*origin.forks, (at, f"{edit}={_source(value)}")),
@@ -522,8 +558,10 @@ class Panel(ipywidgets.VBox):
             (f"look_again is {look} from here on", ("look_again", look)),
             ("the poll budget is, from here on", ("budget", None)),
             (f"full means {other} from here on", ("full_rule", other)),
+            *((f"fault: {name}", ("fault", name)) for name in faults.of(kept.run)),
         ]
         chosen = self.fork_edit.index or 0
+        chosen = chosen if chosen < len(options) else 0  # this run may have fewer faults
         self._quiet = True
         self.fork_edit.options, self.fork_edit.index = options, chosen
         self.fork_at.max = max(0, len(kept.run.trace) - 1)
@@ -544,8 +582,16 @@ class Panel(ipywidgets.VBox):
         record = kept.run.trace[self.fork_at.value]
         self.fork_says.value = (
             f"Record {record.seq} of {kept.name}, {record.time:,} ns, {escape(record.who)}: "
-            f"{escape(str(record.event))}."
+            f"{escape(str(record.event))}.{self._fault_says(kept.run, record.seq)}"
         )
+
+    def _fault_says(self, run: Run, n: int) -> str:
+        """What the chosen fault is, or that it cannot happen at this record."""
+        edit, name = self.fork_edit.value
+        if edit != "fault":
+            return ""
+        sentence = faults.not_here(run, name, n) or f"{name}: {faults.DECK[name].models}"
+        return f" <i>{escape(sentence)}.</i>"
 
 
 # -- the comparison, as a table -------------------------------------------------------------------

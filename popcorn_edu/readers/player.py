@@ -34,6 +34,7 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
+from popcorn_edu import faults
 from popcorn_edu.engine.trace import (
     Event,
     NeverHappened,
@@ -99,6 +100,8 @@ SPANS = (
     Span("ISR", "IpiArrived", ("kernel",), "InterruptTaken", ("kernel",), "solid"),
     Span("waits, spinning", "SenderBlocked", ("ring", "ticket"),
          "PayloadCopied", ("ring", "ticket"), "hatch"),
+    Span("waits, asleep", "SenderSlept", ("ring", "ticket"),
+         "PayloadCopied", ("ring", "ticket"), "hatch"),
     Span("waits, spinning", "HeadOfLineWait", ("ring", "ticket"),
          "MessageRead", ("ring", "ticket"), "hatch"),
     Span("a kernel starts", "KernelJumped", ("kernel",), "CheckedIn WrongLineTaken "
@@ -124,9 +127,16 @@ GLYPHS = {
     "InterruptsEnabled": ("diamond", True),
     "MessageDelivered": ("square", False),
     "SenderBlocked": ("bar", False),
+    "SenderSlept": ("bar", False),
+    "SendRefused": ("cross", False),
+    "PollingStarted": ("diamond", False),
+    "LingerChosen": ("diamond", True),
+    "StoreWaits": ("bar", False),
     "HeadOfLineWait": ("bar", False),
     "MessageDropped": ("cross", False),
     "SendFailed": ("cross", False),
+    "IpiLost": ("cross", False),
+    "AllocationFailed": ("cross", False),
     **dict.fromkeys(
         ("RealModeEntered", "ProtectedModeEntered", "LongModeEntered", "KernelJumped"),
         ("diamond", False),
@@ -280,7 +290,7 @@ def play(
         "at": 0 if middle is None else middle - window.start + 1,
         "ask": [_gate(gate, number, window) for number, gate in enumerate(ask)],
         "compact": bool(compact),
-        "fork": {"name": name, "settings": _settings(run)},
+        "fork": {"name": name, "settings": _settings(run), "faults": _faults(run)},
         "forked": "",
         "live": _live(run, name),
         "css": _text("player.css"),
@@ -563,14 +573,19 @@ def _joined(join: Arrow | Span, records: list[Record]) -> dict:
     """The pairs of records that an arrow or a span joins: starts (as deltas) and lengths."""
     waiting: dict[tuple, deque[int]] = {}
     ends: dict[int, int] = {}
-    starts, ends_with = [], set(join.end.split())
+    starts, ends_with, dead = [], set(join.end.split()), set()
     for place, record in enumerate(records):
         kind, event = type(record.event).__name__, record.event
         if kind in ends_with:
             queue = waiting.get(tuple(getattr(event, field) for field in join.end_key))
             if queue:
                 ends[queue.popleft()] = place
-        if kind == join.start:
+        if event.halts and isinstance(join, Span):  # a dead kernel's stretches end with it
+            dead.add(getattr(event, event.halts))
+            for queue in waiting.values():
+                while queue and _kernel_of(records[queue[0]]) in dead:
+                    ends[queue.popleft()] = place
+        if kind == join.start and not (dead and _kernel_of(record) in dead):
             queue = waiting.setdefault(
                 tuple(getattr(event, field) for field in join.start_key), deque()
             )
@@ -581,6 +596,12 @@ def _joined(join: Arrow | Span, records: list[Record]) -> dict:
     deltas = [b - a for a, b in zip([0, *starts], starts, strict=False)]
     lengths = [ends[place] - place if place in ends else -1 for place in starts]
     return {"name": join.name, "from": deltas, "span": lengths}
+
+
+def _kernel_of(record: Record) -> int:
+    """The kernel in whose lane the record is; -1 for nobody's."""
+    found = ACTOR.match(record.who)
+    return int(found["kernel"]) if found else -1
 
 
 def _look(arrow: Arrow) -> dict:
@@ -798,6 +819,17 @@ def _settings(run) -> dict:
     }
 
 
+def _faults(run) -> dict:
+    """The deck's faults that this run has records for: name -> their kinds, what it models."""
+    return {
+        name: {
+            "kinds": [kind.__name__ for kind in faults.DECK[name].kinds],
+            "models": faults.DECK[name].models,
+        }
+        for name in faults.of(run)
+    }
+
+
 # -- forking from the page ------------------------------------------------------------------------
 
 _shown: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # run key -> Run
@@ -844,13 +876,19 @@ def _name_of(run) -> str:
 
 
 def fork_for_page(key: str, at: int, edit: str, value: object) -> Player:
-    """What the button in the player runs: ``run.fork(at, edit=value)``, ready to be shown."""
+    """What the button in the player runs: ``run.fork(at, edit=value)``, ready to be shown.
+
+    The edit "fault" is none of fork's own: ``run.inject(value, at=at)``.
+    """
     run = _shown.get(key)
     if run is None:
         raise PopcornError("This kernel no longer has that run. Run the cell again, then fork.")
-    fork = run.fork(at, **{edit: value})
+    if edit == "fault":
+        fork, call = run.inject(value, at=at), f"inject({json.dumps(value)}, at={at})"
+    else:
+        fork, call = run.fork(at, **{edit: value}), f"fork({at}, {edit}={value!r})"
     _forks.append(fork)
-    line = f"{_names[run]}.fork({at}, {edit}={value!r})"
+    line = f"{_names[run]}.{call}"
     title = f"Fork at record {at}: {_difference(run, fork, at, edit, value)}"
     opening = min(at, len(fork.trace) - 1)
     player = play(fork, at=max(0, opening), title=title, name=line)
@@ -863,6 +901,8 @@ def _difference(run, fork, at: int, edit: str, value: object) -> str:
         event = fork.trace[at].event if at < len(fork.trace) else None
         sentence = event.sentence if isinstance(event, NeverHappened) else str(run.trace.event(at))
         return f"it never happens that {sentence}"
+    if edit == "fault":
+        return f"{value}: {faults.DECK[value].models}"
     if edit == "delay":
         return f"{run.trace[at].who} is held up for {value:,} ns"
     return f"{edit} is {value} from here on"

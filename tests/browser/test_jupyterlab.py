@@ -201,3 +201,32 @@ def test_nbgraders_feedback_plays_offline(lab, page, executed):
         page.keyboard.press("ArrowRight")
     assert n_of(page) == 23
     assert not any("popcorn" in url for url in page.requested)
+
+
+def test_a_fault_of_the_deck_is_injected_twice(notebook):
+    """The dialog offers what is possible at this record; the fork's own player offers it again."""
+    page = notebook
+    page.focus(".pk-player")
+    page.keyboard.press("f")
+    dialog = page.get_by_role("dialog", name="Fork here")
+    dialog.wait_for()
+    fault = dialog.get_by_label("Fault", exact=True)
+    offered = fault.locator("option").all_text_contents()
+    assert "kernel panic" in offered and "lost device interrupt" not in offered
+    fault.select_option("kernel panic")
+    assert 'run.inject("kernel panic", at=12).play()' in dialog.text_content()
+    assert "the others run on" in dialog.text_content()
+    dialog.get_by_role("button", name="Fork and show it below").press("Enter")
+    ready(page, FORK)
+    page.wait_for_function("document.activeElement.matches('.pk-fork .pk-player')")
+    assert focused_player(page).startswith("Fork at record 12: kernel panic: a kernel stops")
+    assert "panics: a fault" in page.locator(FORK).text_content()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("f")
+    again = page.locator(FORK).get_by_role("dialog", name="Fork here")
+    again.wait_for()
+    again.get_by_label("Fault", exact=True).select_option("spurious interrupt")
+    assert ').inject("spurious interrupt", at=13).play()' in again.text_content()
+    again.get_by_role("button", name="Fork and show it below").press("Enter")
+    ready(page, ".pk-fork + .pk-fork .pk-player, .pk-fork .pk-fork .pk-player")
+    assert page.problems == []

@@ -623,10 +623,9 @@ class TestForks:
         """At that time, with that cause."""
         run = small["fan_in"]
         first = run.trace.next(TicketTaken)
-        arrived = IpiArrived(1, 2)
-        fork = run.fork(first.seq + 1, say=arrived)
-        stopped = fork.trace.next(StoryStopped)
-        assert stopped.who == "fork"
+        fork = run.fork(first.seq + 1, say=IpiArrived(1, 2))
+        assert fork.trace.next(InterruptTaken, kernel=1).cause == first.seq + 1, "a spurious one"
+        assert min(fork.world.messaging.on_the_wire.values()) == 0
         sent = run.trace.next(IpiSent)
         fork = run.fork(sent.seq + 1, say=IpiArrived(sent.event.dst, sent.event.src))
         taken = fork.trace.next(InterruptTaken)
@@ -697,7 +696,7 @@ class TestForks:
         [
             (
                 {},
-                "exactly one edit: drop=True, delay=NS, say=EVENT, or one setting (this",
+                "one edit: drop=True, delay=NS, say=EVENT, instead=EVENT, or one setting (this",
             ),
             ({"drop": True, "delay": 5}, "(this one makes 2)"),
             ({"budget": 5, "look_again": True}, "(this one makes 2)"),

@@ -15,7 +15,7 @@ import pytest
 
 from popcorn_edu import scenarios
 from popcorn_edu.engine.sim import Sim
-from popcorn_edu.engine.steps import Begin, Delay, Until
+from popcorn_edu.engine.steps import Begin, Delay, Fence, Until
 from popcorn_edu.engine.trace import (
     BITS_32,
     MIX_FIRST,
@@ -77,7 +77,7 @@ class Reference:
                     self.cpu_free[step.cpu] = due
                 self.put(due, actor, partial(self.turn, actor, due, None))
                 return
-            else:
+            elif not isinstance(step, Fence):
                 self.waiting[actor["number"]] = step
                 if step.within is not None:
                     late = now + step.within

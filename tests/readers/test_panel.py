@@ -7,7 +7,8 @@ from ipywidgets.widgets.widget import _instances
 import popcorn_edu as pk
 from popcorn_edu import scenarios
 from popcorn_edu.engine.trace import PopcornError
-from popcorn_edu.readers import figures
+from popcorn_edu.model.messaging import IpiArrived, IpiLost
+from popcorn_edu.readers import checks, figures
 from popcorn_edu.readers.panel import CONTROLS, MESSAGES_AT_MOST, RUNS_KEPT, Number, panel
 
 
@@ -38,7 +39,7 @@ def shown_in(output: ipywidgets.Output) -> str:
 def test_every_scenario_has_its_panel(name):
     """Each scenario's plain arguments have a control, set to their defaults, and run."""
     shown = panel(name)
-    stories = {"send", "receive", "cpus", "plan", "lists", "device"}
+    stories = {"send", "receive", "cpus", "plan", "lists", "device", "barrier"}
     assert set(shown.controls) == set(scenarios.options(name)) - stories
     assert shown.settings() == {n: scenarios.options(name)[n] for n in shown.controls}
     press(shown)
@@ -305,7 +306,7 @@ def test_a_button_of_a_shows_a(two):
 
 def test_where_all_rules_hold_it_is_said(two):
     """No news is told as good news."""
-    assert "A: all 15 rules hold" in two.findings.children[0].value
+    assert f"A: all {len(checks.ALL)} rules hold" in two.findings.children[0].value
 
 
 # -- forks ----------------------------------------------------------------------------------------
@@ -348,6 +349,39 @@ def test_every_edit_can_be_made(two, choice, value, call):
         two.fork_value.value = value
     press(two, "fork_button")
     assert two.kept[-1].line.endswith(call)
+
+
+def test_a_fault_of_the_deck_is_injected(two):
+    """Each fault that this run has records for is in the list; its line makes the same run."""
+    labels = [label for label, _ in two.fork_edit.options]
+    assert "fault: lost IPI" in labels and "fault: lost device interrupt" not in labels
+    arrived = two.run.trace.next(IpiArrived).seq
+    two.fork_at.value, two.fork_edit.index = arrived, labels.index("fault: lost IPI")
+    assert two.fork_value.disabled
+    assert "is sent and never arrives" in two.fork_says.value
+    press(two, "fork_button")
+    assert two.kept[-1].line.endswith(f".inject('lost IPI', at={arrived})")
+    assert type(two.run.trace.event(arrived)) is IpiLost
+    cell = {"pk": pk}
+    exec(two.kept[-1].line, cell)
+    assert cell["run"].trace.digest() == two.run.trace.digest()
+
+
+def test_a_fault_that_is_not_possible_here_says_where(two):
+    """Before the button is pressed, and after."""
+    labels = [label for label, _ in two.fork_edit.options]
+    two.fork_at.value, two.fork_edit.index = 3, labels.index("fault: lost IPI")
+    assert "is not possible at record 3" in two.fork_says.value
+    press(two, "fork_button")
+    assert "the nearest place is record" in two.message.value
+
+
+def test_a_chosen_fault_that_the_next_run_lacks_is_let_go(two):
+    """A run in which nothing is sent has fewer faults to offer."""
+    two.fork_edit.index = len(two.fork_edit.options) - 1
+    two.controls["messages"].value = 0
+    press(two, "run_button")
+    assert two.fork_edit.index == 0
 
 
 def test_the_record_to_fork_at_is_read_out(two):

@@ -13,6 +13,7 @@ import pytest
 from popcorn_edu import scenarios
 from popcorn_edu.engine.trace import Event, PopcornError, Trace, all_kinds
 from popcorn_edu.engine.world import Part, Run, World
+from popcorn_edu.model.messaging import IpiArrived, SoftirqEntered
 from popcorn_edu.readers import player
 from popcorn_edu.readers.player import ARROWS, GLYPHS, SPANS, plain_value, play, to_html
 
@@ -252,6 +253,46 @@ def test_a_fork_keeps_the_name_that_its_origin_was_shown_by(run, monkeypatch):
     forked = player.fork_for_page(key, 60, "drop", True).payload
     assert forked["forked"] == 'lab.run("demo").fork(60, drop=True).play()'
     assert forked["fork"]["name"] == 'lab.run("demo").fork(60, drop=True)'
+
+
+def test_a_fault_for_the_page_is_the_same_as_in_python(run, monkeypatch):
+    """The page's fault is run.inject(name, at=n), and a fork of it is a fork of that."""
+    monkeypatch.setattr(player, "_kernel_id", lambda: "a-kernel")
+    key = play(run, name="run").payload["live"]["run"]
+    n = run.trace.next(IpiArrived).seq
+    shown = player.fork_for_page(key, n, "fault", "lost IPI")
+    assert shown.run.trace.digest() == run.inject("lost IPI", at=n).trace.digest()
+    assert shown.payload["title"] == (
+        f"Fork at record {n}: lost IPI: an interrupt between kernels is sent and never arrives"
+    )
+    assert shown.payload["forked"] == f'run.inject("lost IPI", at={n}).play()'
+    again = player.fork_for_page(shown.payload["live"]["run"], n + 9, "fault", "kernel panic")
+    assert len(again.run.edits) == 2
+    with pytest.raises(PopcornError, match="is not possible at record 1 .*nearest place is record"):
+        player.fork_for_page(key, 1, "fault", "lost IPI")
+
+
+def test_a_dead_kernel_is_in_no_softirq(run):
+    """Its stretches in the diagram end at the panic, and none begins after it."""
+    n = run.trace.next(SoftirqEntered, kernel=0).seq + 2
+    fork = run.inject("kernel panic", at=n, kernel=0)
+    assert fork.trace.next(IpiArrived, after=n, kernel=0), "it is interrupted all the same"
+    for span in play(fork).payload["spans"]:
+        opened = 0
+        for delta, length in zip(span["from"], span["span"], strict=True):
+            opened += delta
+            who = fork.trace[opened].who
+            if re.search(r"kernel 0\b", who):
+                assert 0 < length <= n - opened, (span["name"], opened)
+
+
+def test_the_page_knows_which_faults_are_possible_where(run):
+    """By the kind of the record; a run without kernels that talk has none."""
+    deck = play(run).payload["fork"]["faults"]
+    assert deck["lost IPI"]["kinds"] == ["IpiArrived"]
+    assert deck["kernel panic"]["kinds"] == []
+    assert "lost device interrupt" not in deck
+    assert play(scenarios.device_scan()).payload["fork"]["faults"] == {}
 
 
 def test_a_run_that_the_kernel_lost_is_one_sentence():

@@ -24,6 +24,8 @@ class Fork {
     this.setting = make("select", { "aria-label": "Setting", onchange: () => { this.suggest(); choose("setting")(); } },
       ...names.map((name) => make("option", { value: name }, name)));
     this.value = make("input", { type: "text", size: 8, "aria-label": "New value", oninput: choose("setting") });
+    this.fault = make("select", { "aria-label": "Fault", onchange: () => { this.explain(); choose("fault")(); } });
+    this.models = make("span", { class: "quiet" });
     this.line = make("code");
     this.copyButton = make("button", { type: "button", onclick: () => this.copy() }, "Copy");
     this.runButton = make("button", { type: "submit", class: "main" }, "Fork and show it below");
@@ -31,12 +33,24 @@ class Fork {
       make("fieldset", {}, make("legend", {}, "What if…"),
         option("drop", "this never happens"),
         option("delay", this.who, this.delay, " ns"),
-        names.length ? option("setting", "from here on the setting ", this.setting, " is ", this.value) : null),
+        names.length ? option("setting", "from here on the setting ", this.setting, " is ", this.value) : null,
+        this.faulty = option("fault", "here goes wrong: ", this.fault, " ", this.models)),
       make("p", {}, "The same in Python:"), make("div", { class: "code" }, this.line, this.copyButton), this.runButton);
     this.status = make("p", { class: "status", role: "status" });
     this.dialog = makeDialog("fork-title", "Fork here", this.stamp, this.sentence, this.form, this.status);
     if (names.length) this.suggest();
   }
+
+  offer(i) { // the deck's faults that are possible at a record of this kind
+    const { faults } = this.app.data.fork, kind = this.story.kindOf(i).name, old = this.fault.value;
+    const names = Object.keys(faults).filter((one) => !faults[one].kinds.length || faults[one].kinds.includes(kind));
+    this.fault.replaceChildren(...names.map((one) => make("option", { value: one, selected: one === old }, one)));
+    this.faulty.hidden = !names.length;
+    if (!names.length && this.form.elements.edit.value === "fault") this.form.elements.edit.value = "drop";
+    this.explain();
+  }
+
+  explain() { setText(this.models, this.fault.value ? `(${this.app.data.fork.faults[this.fault.value].models})` : ""); }
 
   record() { return this.story.first + this.story.applied - 1; }
 
@@ -53,6 +67,7 @@ class Fork {
     if (i < 0) return app.say("Step to a record first: the fork is made at the record that is shown.");
     setText(this.stamp, `At record ${grouped(this.record())}, ${grouped(story.time[i])} ns`);
     setText(this.sentence, `${sentenceCase(story.sentence(i))}.`);
+    this.offer(i);
     setText(this.who, `${story.actors[app.data.who[i]]} is held up before it for `);
     this.showLine();
     this.runButton.hidden = !this.isLive();
@@ -68,6 +83,7 @@ class Fork {
       const ns = this.delay.value.trim();
       return /^[1-9]\d{0,11}$/.test(ns) ? ["delay", ns] : "The delay must be a whole number of nanoseconds, 1 or more.";
     }
+    if (what === "fault") return ["fault", JSON.stringify(this.fault.value)];
     const name = this.setting.value, value = this.value.value.trim();
     if (typeof this.settings[name] === "boolean") return /^(True|False)$/.test(value) ? [name, value] : `${name} must be True or False.`;
     return /^\d{1,12}$/.test(value) ? [name, String(Number(value))] : `${name} must be a whole number.`;
@@ -75,7 +91,8 @@ class Fork {
 
   showLine() {
     const edit = this.edit(), wrong = typeof edit === "string";
-    setText(this.line, wrong ? edit : `${this.app.data.fork.name}.fork(${this.record()}, ${edit[0]}=${edit[1]}).play()`);
+    const at = this.record(), call = edit[0] === "fault" ? `inject(${edit[1]}, at=${at})` : `fork(${at}, ${edit[0]}=${edit[1]})`;
+    setText(this.line, wrong ? edit : `${this.app.data.fork.name}.${call}.play()`);
     setOff(this.copyButton, wrong);
     setOff(this.runButton, wrong);
   }
