@@ -258,6 +258,7 @@ def lab(environment, extra):
     if not released.is_dir():
         raise Stop(f"The labs are not there: {released} is missing. Is this the whole project?")
     folder = copy_labs(released, environment.root / "my-labs")
+    copy_labs(environment.root / "labs" / "pages", folder)
     began = time.time()
     # Its own process, not become(): somebody has to wait for the address and say it.
     server = subprocess.Popen(

@@ -85,7 +85,7 @@ def list_command(args: argparse.Namespace) -> int:
         print(f"  {name:<18}{len(machine.cpus):>4} CPUs  {machine.title}{default}")
     print("\nchecks")
     for name, check in checks.ALL.items():
-        print(f"  {name:<30}{first_sentence(check)}")
+        print(f"  {name:<36}{first_sentence(check)}")
     print("\nlabs")
     for name, title in labs().items():
         print(f"  {name:<18}{title}")

@@ -25,9 +25,11 @@ from popcorn_edu.engine.steps import Delay, StoryError, Until, as_story, place_o
 from popcorn_edu.engine.trace import PopcornError, Trace, near_names
 from popcorn_edu.engine.world import Edit, Run, World, edits_before
 from popcorn_edu.model import boot as booting
-from popcorn_edu.model import devices, flat, messaging
+from popcorn_edu.model import devices, flat, long_messages, messaging
+from popcorn_edu.model import multicast as multicasting
 from popcorn_edu.model.boot import Below, Boot, BootChoices, BootPlan
 from popcorn_edu.model.devices import Devices
+from popcorn_edu.model.long_messages import LongMessages
 from popcorn_edu.model.machine import Machine
 from popcorn_edu.model.memory import places
 from popcorn_edu.model.messaging import (
@@ -38,6 +40,7 @@ from popcorn_edu.model.messaging import (
     Setup,
 )
 from popcorn_edu.model.mitigation import Mitigation, halves
+from popcorn_edu.model.multicast import Multicast
 from popcorn_edu.model.partition import Partition
 from popcorn_edu.model.pci import PciFunction
 from popcorn_edu.model.rings import AllRegistered, MessageType, Priority, Rings
@@ -160,6 +163,81 @@ def two_full_rings(
     return _play("two_full_rings", locals(), setup, jobs, receive, send, schedule_seed)
 
 
+def long_message(
+    *,
+    machine: str | Machine = "magny-cours-48",
+    size_bytes: int = 4_096,
+    at_once: int = 1,
+    long_rule: str = "numbered",
+    slots: int = 64,
+    payload_bytes: int = 60,
+    seed: int = 0,
+    schedule_seed: int | None = None,
+    cpus: tuple[int, ...] | None = None,
+) -> Run:
+    """Kernel 1 sends kernel 0 a long message: a page of 4,096 bytes is 69 chunks, and the ring has
+    64 slots. With ``at_once=2`` two processes of kernel 1 send one each at the same time, and
+    ``long_rule`` says whether the receiver can tell their chunks apart."""
+    count(size_bytes, "size_bytes", 0)
+    count(at_once, "at_once", 1, 8)
+    setup = make_setup(
+        machine, 2, cpus, slots=slots, long_rule=long_rule, payload_bytes=payload_bytes,
+        handlers={MessageType.TEST_LONG: long_messages.reassemble},
+    )  # fmt: skip
+    long_messages.check_size(size_bytes, payload_bytes)
+
+    def cast(sim):
+        sim.begin("machine", everybody_registered, 2)
+        _begin_receivers(sim, setup)
+        for process in range(at_once):
+            who = "kernel 1" if at_once == 1 else f"kernel 1 process {process}"
+            sim.begin(who, long_messages.send_long, 1, 0, size_bytes, kernel=1)
+
+    return _play_alone("long_message", locals(), setup, cast, long_world)
+
+
+def multicast(
+    *,
+    machine: str | Machine = "magny-cours-48",
+    kernels: int = 4,
+    messages: int = 3,
+    openers: int = 1,
+    lock: str = "real",
+    victim: int | None = None,
+    removed: bool = True,
+    slots: int = 64,
+    seed: int = 0,
+    schedule_seed: int | None = None,
+    cpus: tuple[int, ...] | None = None,
+) -> Run:
+    """Kernel 0 opens a multicast channel for all kernels, sends ``messages`` into it, which every
+    other kernel reads once, and closes it.
+
+    ``openers=2``: kernel 1 opens one at the same time; with ``lock="as coded"`` both may get the
+    same channel. ``victim``: that kernel panics before it has read anything; unless it is removed
+    (``removed``) its share of every slot is never taken.
+    """
+    count(messages, "messages", 0, 10_000)
+    count(openers, "openers", 1, 2)
+    if lock not in multicasting.LOCKS:
+        raise PopcornError(f"lock={lock!r}: {near_names(str(lock), multicasting.LOCKS)}")
+    setup = make_setup(machine, kernels, cpus, slots=slots, handlers=dict(multicasting.HANDLERS))
+    if victim is not None:
+        count(victim, "victim", 1, kernels - 1)
+    everybody = (1 << kernels) - 1
+    plan = multicasting.Plan(everybody, messages, lock == "real", victim, removed)
+
+    def cast(sim):
+        sim.begin("machine", everybody_registered, kernels)
+        _begin_receivers(sim, setup, multicasting.receive)
+        for me in range(openers):
+            sim.begin(f"kernel {me}", multicasting.session, me, plan, kernel=me)
+        if victim is not None:
+            sim.begin(f"kernel {victim} fate", multicasting.panic, victim, kernel=victim)
+
+    return _play_alone("multicast", locals(), setup, cast, multicast_world)
+
+
 def registration(
     *,
     machine: str | Machine = "magny-cours-48",
@@ -252,7 +330,7 @@ def device_scan(
         for me in reversed(setup.kernels):  # who waits is there before what it waits for
             sim.begin(f"kernel {me}", in_turn, me, kernel=me)
 
-    return _play_devices("device_scan", locals(), setup, cast, scan_world)
+    return _play_alone("device_scan", locals(), setup, cast, scan_world)
 
 
 def proxied_io(
@@ -316,7 +394,7 @@ def proxied_io(
         sim.begin(f"kernel {secondary}", reads_through_another, secondary, kernel=secondary)
         sim.begin("kernel 0", reads_itself, 0, kernel=0)
 
-    return _play_devices("proxied_io", locals(), setup, cast, proxy_world)
+    return _play_alone("proxied_io", locals(), setup, cast, proxy_world)
 
 
 JOIN_GAP_NS = 1_000_000  # model default: boots are serial; 1 ms apart instead of many seconds
@@ -330,6 +408,8 @@ SCENARIOS: dict[str, Callable[..., Run]] = {
         fan_in,
         lost_wakeup,
         two_full_rings,
+        long_message,
+        multicast,
         registration,
         boot,
         boot_64,
@@ -756,6 +836,20 @@ def _disk(machine: Machine, slot: str) -> PciFunction:
     return functions.get(slot, first)
 
 
+def _begin_receivers(sim: Sim, setup: Setup, receive: Callable | None = None) -> None:
+    for me in setup.kernels:
+        for who, story in halves(setup, me, receive):
+            sim.begin(who, story, kernel=me)
+
+
+def long_world(setup: Setup) -> World:
+    return World(setup, rings=Rings, messaging=Messaging, long=LongMessages)
+
+
+def multicast_world(setup: Setup) -> World:
+    return World(setup, rings=Rings, messaging=Messaging, multicast=Multicast)
+
+
 def scan_world(setup: Setup) -> World:
     return World(setup, devices=Devices)
 
@@ -769,6 +863,8 @@ WORLDS = {
     "boot_64": boot_world,
     "device_scan": scan_world,
     "proxied_io": proxy_world,
+    "long_message": long_world,
+    "multicast": multicast_world,
 }
 
 
@@ -788,7 +884,7 @@ def _staged(
     return play
 
 
-def _play_devices(name: str, arguments: dict, setup: Setup, cast: Callable, world: Callable) -> Run:
+def _play_alone(name: str, arguments: dict, setup: Setup, cast: Callable, world: Callable) -> Run:
     _check_seeds(arguments)
     meta = _meta(name, arguments, setup)
     return _staged(meta, setup, cast, world, arguments["schedule_seed"])()

@@ -31,7 +31,7 @@ READING_ORDER = """
     faults
     readers.checks readers.figures readers.player readers.export
     engine.sim engine.explore
-    scenarios sweep readers.validation
+    scenarios sweep readers.validation calibrate
     readers.panel
     readers.plan_pictures readers.plans readers.plan_actions readers.plan_blocks readers.plan_widget
     grading

@@ -40,6 +40,8 @@ GOLDEN = {
     "boot_64": {},
     "device_scan": {},
     "proxied_io": {"blocks": 1},
+    "long_message": {"size_bytes": 150, "at_once": 2, "long_rule": "per sender"},
+    "multicast": {"messages": 2, "kernels": 3},
 }
 TOLD_AT_MOST = 2_000  # records; of a longer run the beginning is told, and how often what happens
 

@@ -19,8 +19,9 @@ Words
 
 Generation modelled: G1 (Shelton 2012-13). Facts: popcorn-facts sections 5.1 to 5.8, costs 9.
 
-Left out here: long messages, multicast, keepalive; a process and a softirq of one kernel take
-turns on its CPU delay by delay, where a real softirq would run to its end first.
+Long messages, multicast, keepalive and other ways to receive have files of their own below. Left
+out: a process and a softirq of one kernel take turns on its CPU delay by delay, where a real
+softirq would run to its end first.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from popcorn_edu.engine.trace import Event, PopcornError, Word, near_names
 from popcorn_edu.engine.world import Part, WorldError
 from popcorn_edu.model.machine import Machine
 from popcorn_edu.model.rings import (
+    IS_LONG,
+    LG_END,
     PAYLOAD_BYTES,
     RING_SLOTS,
     AllRegistered,
@@ -717,7 +720,8 @@ def receive(world, me: int) -> Generator:
 
 
 def poll(world, me: int, budget: int) -> Generator:
-    """Read at most ``budget`` messages in ticket order; returns how many were read."""
+    """Read at most ``budget`` messages in ticket order; returns how many were read. A chunk of a
+    long message that is not its last counts for nothing."""
     rings, costs, slots = world.rings, world.setup.costs, world.setup.slots
     read = 0
     while read < budget:
@@ -735,7 +739,8 @@ def poll(world, me: int, budget: int) -> Generator:
             message = (yield Until(PayloadCopied, ring=me, slot=slot)).event
         yield costs.pair(me, message.sender)[2]
         yield MessageRead._make(message)
-        read += 1
+        chunk = message.type == MessageType.TEST_LONG and message.payload & IS_LONG
+        read += not chunk or bool(message.payload & LG_END)
     return read
 
 

@@ -29,6 +29,7 @@ RING_SLOTS = 64  # [C] G1 include/linux/pcn_kmsg.h
 SLOT_BYTES = 64  # [C] same; the header is last, so that `ready` is the last byte written
 PAYLOAD_BYTES = 60  # [C] same
 WINDOW_BYTES = 4_113  # [D] head 8 + tail 8 + int_enabled 1 + 64 slots of 64 bytes, packed
+IS_LONG, LG_END = 1, 4  # [C] is_lg_msg, lg_end: bits in the payload of a chunk, long_messages.py
 BUFFER_OFFSET_BYTES = 17  # [D] so every slot straddles two cache lines
 
 

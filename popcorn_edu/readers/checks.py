@@ -39,6 +39,13 @@ from popcorn_edu.model.boot import (
     TimerHangs,
     WrongLineTaken,
 )
+from popcorn_edu.model.long_messages import (
+    ChunkLost,
+    ChunkStored,
+    LongMessageComplete,
+    LongMessageCorrupted,
+    LongSendEnded,
+)
 from popcorn_edu.model.messaging import (
     AllocationFailed,
     InterruptTaken,
@@ -51,6 +58,16 @@ from popcorn_edu.model.messaging import (
     SoftirqExited,
 )
 from popcorn_edu.model.mitigation import PollingStarted
+from popcorn_edu.model.multicast import (
+    ChannelClosed,
+    ChannelTaken,
+    McastGaveUp,
+    McastRead,
+    McastSlotFreed,
+    McastWritten,
+    MemberRemoved,
+    members_of,
+)
 from popcorn_edu.model.rings import (
     AllRegistered,
     HeadOfLineWait,
@@ -290,18 +307,26 @@ def high_before_normal(run) -> Finding | None:
 def no_needless_interrupts(run) -> Finding | None:
     """No IPI is sent to a kernel that had asked for none when its sender marked the slot ready.
 
-    Unless the run's interrupt_rule is "always": then int_enabled asks in vain.
+    Unless the run's interrupt_rule is "always": then int_enabled asks in vain. Of a multicast
+    message every member is told, as Popcorn does it.
     """
     if trace_of(run).meta.get("setup", {}).get("interrupt_rule") == "always":
         return None
     enabled: dict[int, bool] = defaultdict(bool)
     allowed: dict[tuple[int, int], int] = defaultdict(int)
+    members: dict[int, int] = {}
     for record in trace_of(run).records(
-        AllRegistered, WindowPublished, InterruptsEnabled, InterruptsDisabled, SlotReady, IpiSent
-    ):
+        AllRegistered, WindowPublished, InterruptsEnabled, InterruptsDisabled, SlotReady, IpiSent,
+        ChannelTaken, McastWritten,
+    ):  # fmt: skip
         event = record.event
         kind = type(event)
-        if kind is AllRegistered:
+        if kind is ChannelTaken:
+            members[event.channel] = event.members
+        elif kind is McastWritten:  # each member is interrupted, whether it asks or not
+            for member in members_of(members[event.channel]):
+                allowed[event.sender, member] += 1
+        elif kind is AllRegistered:
             enabled.update(dict.fromkeys(range(event.kernels), True))
         elif kind is WindowPublished:
             enabled[event.kernel] = True
@@ -451,6 +476,104 @@ class _Sleepers:
             owed = sum(count for (_, to), count in self.owed.items() if to == kernel)
             if unread and self.idle(kernel) and self.coming[kernel] <= owed:
                 yield kernel, unread[0][0]
+
+
+# -- long messages and multicast -------------------------------------------------------------------
+
+
+def long_messages_arrive_whole(run) -> Finding | None:
+    """A long message is handed over with all its own chunks and no other's, once its sender has
+    sent the last."""
+    sent: dict[tuple[int, int, int], Record] = {}
+    done: set[tuple[int, int, int]] = set()
+    for record in trace_of(run).records(
+        LongSendEnded, ChunkStored, ChunkLost, LongMessageComplete, LongMessageCorrupted
+    ):
+        event, kind = record.event, type(record.event)
+        if kind is LongSendEnded:
+            sent[event.to, event.sender, event.number] = record
+        elif kind is LongMessageComplete:
+            done.add((event.kernel, event.sender, event.number))
+        elif kind is LongMessageCorrupted or kind is ChunkLost or event.into != event.number:
+            return Finding(
+                "long_messages_arrive_whole", record.seq, record.time,
+                f"{event}: two long messages of kernel {event.sender} are under way at once, and "
+                "the receiver tells their chunks apart by nothing but their sender. A number in "
+                "each chunk would do.",
+            )  # fmt: skip
+    for key, record in sent.items():
+        if key not in done:
+            return Finding(
+                "long_messages_arrive_whole", record.seq, record.time,
+                f"kernel {key[1]} has sent its long message {key[2]}, and kernel {key[0]} never "
+                "had all of its chunks.",
+            )  # fmt: skip
+
+
+def multicast_reaches_each_member_once(run) -> Finding | None:
+    """Every live member reads every message of its channel once, in order, and not its own; and a
+    slot is freed by its last reader, not before."""
+    members: dict[int, set[int]] = {}
+    unread: dict[tuple[int, int], set[int]] = {}
+    written: dict[tuple[int, int], Record] = {}
+    dead: set[int] = set()
+
+    def broken(record, sentence: str) -> Finding:
+        return Finding("multicast_reaches_each_member_once", record.seq, record.time, sentence)
+
+    for record in trace_of(run).records(
+        ChannelTaken, McastWritten, McastRead, McastSlotFreed, MemberRemoved, ChannelClosed,
+        McastGaveUp, KernelPanicked,
+    ):  # fmt: skip
+        event, kind = record.event, type(record.event)
+        if kind is KernelPanicked:
+            dead.add(event.kernel)
+            continue
+        if kind is ChannelTaken:
+            if event.channel in members:
+                return broken(
+                    record, f"kernel {event.owner} takes channel {event.channel}, which is taken: "
+                    "looking for a free channel and taking it must be one step, under a lock.",
+                )  # fmt: skip
+            members[event.channel] = set(members_of(event.members))
+            continue
+        channel = event.channel
+        if kind is ChannelClosed:
+            members.pop(channel, None)
+            continue
+        if kind is MemberRemoved:
+            members[channel].discard(event.member)
+            for (other, _), left in unread.items():
+                if other == channel:
+                    left.discard(event.member)
+            continue
+        key = channel, event.ticket
+        if kind is McastGaveUp:
+            return broken(
+                record, f"kernel {event.sender} goes with ticket {event.ticket} of channel "
+                f"{channel} taken and nothing written: no member gets past it.",
+            )  # fmt: skip
+        if kind is McastWritten:
+            unread[key], written[key] = members[channel] - {event.sender}, record
+        elif kind is McastRead:
+            if event.kernel not in unread.get(key, ()):
+                return broken(
+                    record, f"kernel {event.kernel} reads ticket {event.ticket} of channel "
+                    f"{channel}, which is its own, or which it has read before.",
+                )  # fmt: skip
+            unread[key].discard(event.kernel)
+        elif left := unread.get(key):
+            return broken(
+                record, f"kernel {event.kernel} frees slot {event.slot} of channel {channel}, and "
+                f"kernel {min(left)} has not read it: only the last reader may.",
+            )  # fmt: skip
+    for (channel, ticket), left in unread.items():
+        if left - dead:
+            record = written[channel, ticket]
+            return broken(
+                record, f"kernel {min(left - dead)} never reads ticket {ticket} of channel "
+                f"{channel}, which kernel {record.event.sender} wrote for all members.",
+            )  # fmt: skip
 
 
 # -- crashes ------------------------------------------------------------------------------------
@@ -722,6 +845,8 @@ ALL: dict[str, Callable] = {
         high_before_normal,
         no_needless_interrupts,
         no_lost_wakeup,
+        long_messages_arrive_whole,
+        multicast_reaches_each_member_once,
         no_deadlock,
         crash_stays_in_its_kernel,
         every_secondary_comes_up,
@@ -731,7 +856,9 @@ ALL: dict[str, Callable] = {
         everybody_checks_in_once,
     )
 }
-OF_BOOTS = {  # which kinds a check reads: without them it need not look
+ONLY_OF = {  # which kinds a check reads: without them it need not look
+    "long_messages_arrive_whole": {"LongSendBegun"},
+    "multicast_reaches_each_member_once": {"ChannelTaken"},
     "crash_stays_in_its_kernel": {"KernelPanicked"},
     "every_secondary_comes_up": {"BootArgsWritten"},
     "no_cpu_has_two_kernels": {"PrimaryBooted", "KernelJumped"},
@@ -747,6 +874,6 @@ def all(run) -> list[Finding]:  # noqa: A001  (reads well as checks.all(run))
     findings = [
         check(run)
         for name, check in ALL.items()
-        if name not in OF_BOOTS or not OF_BOOTS[name].isdisjoint(happened)
+        if name not in ONLY_OF or not ONLY_OF[name].isdisjoint(happened)
     ]
     return [finding for finding in findings if finding]

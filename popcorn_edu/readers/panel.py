@@ -38,8 +38,10 @@ from popcorn_edu.model.messaging import (
     GENERATIONS,
     INTERRUPT_RULES,
     KERNELS_AT_MOST,
+    LONG_RULES,
     MITIGATIONS,
 )
+from popcorn_edu.model.multicast import LOCKS
 from popcorn_edu.readers import checks, figures, player
 
 MESSAGES_AT_MOST = 2_000  # of all senders together: about 17,000 records, made and shown in 1 s
@@ -156,6 +158,32 @@ CONTROLS = {
         "bottom half", "What the interrupt starts: a softirq (G1), or a workqueue (G2), which "
         "takes longer to start.",
         _choice(lambda: BOTTOM_HALVES),
+    ),
+    "size_bytes": Control(
+        "bytes", "How long the message is. A page has 4,096 bytes; 7,620 are the most.",
+        _number(0, 7_620),
+    ),
+    "at_once": Control(
+        "at once", "How many processes of kernel 1 send such a message at the same time.",
+        _number(1, 8),
+    ),
+    "long_rule": Control(
+        "chunks are told apart", "numbered: by the message's number (G2). per sender: by who sent "
+        "them, and nothing else (G1 as coded).",
+        _choice(lambda: LONG_RULES),
+    ),
+    "payload_bytes": Control(
+        "bytes in a slot", "What fits into one slot: 60 in G1, 115 in G2.", _number(1, 4_096),
+    ),
+    "openers": Control(
+        "openers", "How many kernels open a multicast channel at the same time.", _number(1, 2),
+    ),
+    "lock": Control(
+        "lock", "as coded: there is none, and two openers can get one channel. real: there is.",
+        _choice(lambda: LOCKS),
+    ),
+    "removed": Control(
+        "remove the dead", "The owner takes a dead member out of the channel.", _check,
     ),
     "failure": Control(
         "goes wrong", "What goes wrong in this boot. Empty: nothing.",

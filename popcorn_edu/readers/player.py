@@ -128,6 +128,18 @@ GLYPHS = {
     "MessageDelivered": ("square", False),
     "SenderBlocked": ("bar", False),
     "SenderSlept": ("bar", False),
+    **dict.fromkeys(("LongMessageComplete", "McastRead", "ChannelMapped"), ("square", False)),
+    **dict.fromkeys(
+        (
+            "LongMessageCorrupted",
+            "ChunkLost",
+            "McastGaveUp",
+            "McastRefused",
+            "OpenRefused",
+            "CloseRefused",
+        ),
+        ("cross", False),
+    ),
     "SendRefused": ("cross", False),
     "PollingStarted": ("diamond", False),
     "LingerChosen": ("diamond", True),

@@ -258,9 +258,10 @@ def _times() -> Iterator[Claim]:
     take_ns = run.setup.costs.pair(1, 0)[0].ns
     cold = round((rows[0]["handler_ns"] + take_ns) * machine.ghz)
     constants = "the constants of model/costs.py, added up by hand"
-    # Each step is rounded to whole ns, so the sum may be a few cycles off.
-    yield Claim("a message to a sleeping kernel, one hop away", "derived", 3500, 3540, cold,
-                "cycles", f"{constants} (facts 9: 3,520)")  # fmt: skip
+    # Facts 9 adds up 3,520. Before the callbacks the model also leaves the poll (300), sets
+    # int_enabled and looks again (172 each): 4,164. Each step is rounded to whole ns.
+    yield Claim("a message to a sleeping kernel, one hop away", "derived", 4150, 4178, cold,
+                "cycles", f"{constants} (facts 9: 3,520, and 644 to leave the poll)")  # fmt: skip
     costs, pair = run.setup.costs, run.setup.costs.pair(1, 0)
     hot = round((pair[0].ns + pair[1].ns + costs.pair(0, 1)[2].ns + costs.dispatch[0].ns)
                 * machine.ghz)  # fmt: skip
@@ -282,7 +283,7 @@ IPI_RANGE = 3  # another processor, and a virtual machine: the size is compared,
 
 def _ipi_measurements() -> Iterator[Claim]:
     """datasets/ipi: what one IPI took where somebody measured it, in guests of KVM."""
-    text = datasets.read_text("ipi/ipi_benchmark_summary.csv")
+    text = datasets.read_text("ipi-benchmark-summary")
     for row in csv.DictReader(text.splitlines()):
         if row["mode"] == "normal_ipi" and row["source"].startswith("kvm_ipiv_on"):
             ns = int(row["ipi_time_sum_ns"]) // int(row["n"])

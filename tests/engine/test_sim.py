@@ -92,7 +92,9 @@ def uttering(*steps):
 
 
 # Scenarios in which nothing is drawn: who boots or asks when is the plan's business.
-NO_CHANCE = ("registration", "boot", "boot_64", "device_scan", "proxied_io")
+NO_CHANCE = (
+    "registration", "boot", "boot_64", "device_scan", "proxied_io", "long_message", "multicast",
+)  # fmt: skip
 
 
 class TestOneEngine:

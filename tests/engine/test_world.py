@@ -43,7 +43,7 @@ class TestTheFold:
 
             return remembered
 
-        for maker in ("new_world", "boot_world", "scan_world", "proxy_world"):
+        for maker in [name for name in vars(scenarios) if name.endswith("_world")]:
             monkeypatch.setattr(scenarios, maker, remembering(getattr(scenarios, maker)))
         for name in scenarios.names():
             with flat.played_by("stories"):
