@@ -43,6 +43,8 @@ _WHERE = {
     "load": ("popcorn_edu.scenarios", "load"),
     "explore": ("popcorn_edu.scenarios", "explore"),
     "Fence": ("popcorn_edu.engine.steps", "Fence"),
+    "sweep": ("popcorn_edu.sweeps", "sweep"),
+    "compare": ("popcorn_edu.readers.compare", "compare"),
     "lab": ("popcorn_edu.grading.lab", "lab"),
 }
 

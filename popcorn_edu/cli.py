@@ -320,6 +320,21 @@ def export_command(args: argparse.Namespace) -> int:
     return 0
 
 
+def compare_command(args: argparse.Namespace) -> int:
+    """Exit code 1 when the runs differ, as diff has it."""
+    from popcorn_edu.readers.compare import compare  # late: most commands compare nothing
+
+    out = Path(args.html) if args.html else None
+    if out and out.exists() and not args.force:
+        raise PopcornError(f"{out} is already there; --force replaces it")
+    found = compare(*(open_run(what, scenarios.names()) for what in (args.a, args.b)))
+    print(found)
+    if out:
+        found.to_html(out)
+        print(f"wrote {out}")
+    return 0 if found.same else 1
+
+
 def perfetto_command(args: argparse.Namespace) -> int:
     run = open_run(args.what, scenarios.names())
     server = export.perfetto_server(run.trace, args.port)
@@ -519,6 +534,18 @@ def parser() -> Parser:
     command.add_argument("-o", "--output", required=True, metavar="OUT")
     command.add_argument("--force", action="store_true", help="replace OUT if it is there")
     command.set_defaults(do=export_command)
+
+    command = commands.add_parser(
+        "compare",
+        help="two runs: where they part, and what becomes of each message",
+        description="Where two runs part, and what becomes of each message. Exit code 1 when they "
+        "differ.",
+    )
+    command.add_argument("a", metavar="FILE|SCENARIO")
+    command.add_argument("b", metavar="FILE|SCENARIO")
+    command.add_argument("--html", metavar="OUT", help="also a page: both players under one clock")
+    command.add_argument("--force", action="store_true", help="replace OUT if it is there")
+    command.set_defaults(do=compare_command)
 
     command = commands.add_parser(
         "perfetto",

@@ -494,7 +494,18 @@ class TestLabs:
         assert asked == [(None, ["lab05"]), ("here", [])]
 
 
-COMMANDS = ["list", "run", "show", "export", "perfetto", "machines", "plan", "cmdline", "labs"]
+COMMANDS = [
+    "list",
+    "run",
+    "show",
+    "export",
+    "compare",
+    "perfetto",
+    "machines",
+    "plan",
+    "cmdline",
+    "labs",
+]
 MISTAKES = {
     "": "popcorn-edu: the following arguments are required: COMMAND; popcorn-edu --help tells more",
     "rnu ping": "popcorn-edu: argument COMMAND: invalid choice: 'rnu'; did you mean run?",

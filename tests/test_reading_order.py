@@ -29,9 +29,9 @@ READING_ORDER = """
     model.keepalive model.flat model.services model.tty model.net model.mpi
     model.isa model.dsm model.migration model.ssi
     faults
-    readers.checks readers.figures readers.player readers.export
+    readers.checks readers.figures readers.sweep_view readers.player readers.compare readers.export
     engine.sim engine.explore
-    scenarios sweep readers.validation calibrate
+    scenarios sweeps readers.validation calibrate
     readers.panel
     readers.plan_pictures readers.plans readers.plan_actions readers.plan_blocks readers.plan_widget
     grading
@@ -63,6 +63,7 @@ OUTSIDE = {
     "numba": {"model.flat"},
     "ipywidgets": {
         "readers.player",
+        "readers.sweep_view",
         "readers.panel",
         "readers.plans",
         "readers.plan_widget",
@@ -70,6 +71,7 @@ OUTSIDE = {
     },
     "IPython": {
         "readers.player",
+        "readers.sweep_view",
         "readers.panel",
         "readers.plans",
         "readers.plan_widget",
@@ -78,6 +80,7 @@ OUTSIDE = {
     "ipykernel": {"readers.player"},
     "traitlets": {"readers.panel", "readers.plan_widget", "grading"},
     "viztracer": {"readers.export"},
+    "pandas": {"sweeps"},
     "nbgrader": {"grading"},
     "nbformat": {"grading"},
     "nbconvert": {"grading"},

@@ -457,6 +457,31 @@ def interrupts_chart(named: dict, ring: int) -> Chart:
     )
 
 
+def sweep_chart(drawn: dict, x: str, y: str, by: str | None, call: Callable, choose: str = ""):
+    """The points of a sweep: {name: [(x, y, row), ...]}, each name's joined by a line.
+
+    ``call`` tells what makes a row's run; ``choose`` is the CSS class of the list in a notebook
+    in which a point that is clicked shall be chosen.
+    """
+    says = []
+    for name, points in drawn.items():
+        values = [value for _, value, _ in points]
+        whose = f"{by} {name}: " if by else ""
+        says.append(f"{whose}{y} from {show_value(min(values))} to {show_value(max(values))}.")
+    rows = [
+        (name, *point[:2], call(point[2])) for name, points in drawn.items() for point in points
+    ]
+    return Charts(
+        [
+            Chart(
+                f"{y} over {x}", " ".join(says) or "There is no point to draw.",
+                (by or "", x, y, "what makes the run"), rows,
+                lambda: _draw_sweep(drawn, x, y, by, call, choose),
+            )
+        ]
+    )  # fmt: skip
+
+
 CHARTS: dict[str, Callable[[dict, int], Chart]] = {
     "occupancy": occupancy_chart,
     "latency": latency_chart,
@@ -672,6 +697,44 @@ def _draw_latency(named: dict):
     plot.yaxis[0].ticker = [0, 25, 50, 75, 99]
     _legend_below(plot)
     return plot
+
+
+def _draw_sweep(drawn: dict, x: str, y: str, by: str | None, call: Callable, choose: str):
+    from bokeh.models import CustomJS, DataRange1d, TapTool
+
+    plot = _figure(x, y, x_range=DataRange1d(), y_range=DataRange1d(start=0))
+    order = sorted(row for points in drawn.values() for *_, row in points)
+    marks = []
+    for (name, points), look in zip(drawn.items(), LOOKS, strict=False):
+        label = f"{by} {name}" if by else name
+        xs, ys, rows = map(list, zip(*points, strict=True))
+        plot.line(xs, ys, line_color=look.colour, line_dash=look.dash, line_width=2,
+                  legend_label=label)  # fmt: skip
+        source = {
+            "x": xs, "y": ys, "of": [label] * len(xs), "call": [call(row) for row in rows],
+            "place": [order.index(row) for row in rows],
+        }  # fmt: skip
+        marks.append(
+            plot.scatter("x", "y", source=source, size=10, marker=look.marker,
+                         line_color=look.colour, fill_color=look.colour, legend_label=label)
+        )  # fmt: skip
+    if marks:
+        _hover(plot, marks, ("points", "@of"), (x, "@x"), (y, "@y"), ("run", "@call"))
+        chosen = CustomJS(args={"choose": choose}, code=CHOOSE_POINT)
+        plot.add_tools(TapTool(renderers=marks, callback=chosen))
+    _legend_below(plot)
+    return plot
+
+
+# A click on a point chooses it in the list below, as a hand would.
+CHOOSE_POINT = """
+const list = choose && document.querySelector('.' + choose + ' select');
+const at = cb_data.source.selected.indices[0];
+if (list && at !== undefined) {
+    list.selectedIndex = cb_data.source.data.place[at];
+    list.dispatchEvent(new Event('change', {bubbles: true}));
+}
+"""
 
 
 def _draw_interrupts(counts: dict):

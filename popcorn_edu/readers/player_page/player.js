@@ -40,6 +40,7 @@ class Player {
     else this.say("");
     story.move(Math.min(wanted, limit));
     this.refresh();
+    this.host.dispatchEvent(new Event("pk-went")); // for a clock that two players share
     return story.applied;
   }
 
