@@ -43,6 +43,7 @@ _WHERE = {
     "load": ("popcorn_edu.scenarios", "load"),
     "explore": ("popcorn_edu.scenarios", "explore"),
     "Fence": ("popcorn_edu.engine.steps", "Fence"),
+    "score": ("popcorn_edu.planted", "score"),
     "sweep": ("popcorn_edu.sweeps", "sweep"),
     "compare": ("popcorn_edu.readers.compare", "compare"),
     "lab": ("popcorn_edu.grading.lab", "lab"),

@@ -31,7 +31,7 @@ READING_ORDER = """
     faults
     readers.checks readers.figures readers.sweep_view readers.player readers.compare readers.export
     engine.sim engine.explore
-    scenarios sweeps readers.validation calibrate
+    scenarios planted sweeps readers.validation calibrate
     readers.panel
     readers.plan_pictures readers.plans readers.plan_actions readers.plan_blocks readers.plan_widget
     grading
