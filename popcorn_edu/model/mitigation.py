@@ -122,6 +122,29 @@ def poller(world, me: int) -> Generator:
         yield from deliver(world, me)
 
 
+def batches_of(budget: int) -> Callable:
+    """A receiver that hands over after ``budget`` messages; its softirq is then raised anew, as
+    Linux's network stack does it, so that others may run in between."""
+
+    def receive(world, me):
+        while True:
+            read = yield from poll(world, me, budget)
+            yield from deliver(world, me)
+            if read == budget:
+                yield BudgetSpent(me, read)
+                yield world.setup.costs.softirq[me]
+                continue
+            yield world.setup.costs.poll_exit[me]
+            yield world.setup.costs.look(me)
+            yield InterruptsEnabled(me)
+            yield Fence()
+            if not (yield from look_again(world, me)):
+                return
+            yield InterruptsDisabled(me)
+
+    return receive
+
+
 RECEIVE: dict[str, Callable] = {
     "poll until empty": messaging.receive,
     "interrupt only": receive_and_stay_enabled,
