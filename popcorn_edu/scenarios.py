@@ -21,14 +21,16 @@ from pathlib import Path
 
 from popcorn_edu.engine import explore as exploring
 from popcorn_edu.engine.sim import RECORD_LIMIT, Sim, finish
-from popcorn_edu.engine.steps import Delay, StoryError, Until, as_story, place_of_function
+from popcorn_edu.engine.steps import Begin, Delay, StoryError, Until, as_story, place_of_function
 from popcorn_edu.engine.trace import PopcornError, Trace, near_names
 from popcorn_edu.engine.world import Edit, Run, World, edits_before
 from popcorn_edu.model import boot as booting
 from popcorn_edu.model import devices, flat, long_messages, messaging
+from popcorn_edu.model import keepalive as keeping
 from popcorn_edu.model import multicast as multicasting
-from popcorn_edu.model.boot import Below, Boot, BootChoices, BootPlan
+from popcorn_edu.model.boot import Below, Boot, BootChoices, BootPlan, KernelPanicked
 from popcorn_edu.model.devices import Devices
+from popcorn_edu.model.keepalive import Keepalive
 from popcorn_edu.model.long_messages import LongMessages
 from popcorn_edu.model.machine import Machine
 from popcorn_edu.model.memory import places
@@ -238,6 +240,87 @@ def multicast(
     return _play_alone("multicast", locals(), setup, cast, multicast_world)
 
 
+def keepalive(
+    *,
+    machine: str | Machine = "magny-cours-48",
+    kernels: int = 4,
+    periods: int = 5,
+    victim: int | None = 2,
+    dies_ns: int = 150_000_000,
+    messages: int = 6,
+    slots: int = 4,
+    seed: int = 0,
+    schedule_seed: int | None = None,
+    cpus: tuple[int, ...] | None = None,
+) -> Run:
+    """Each kernel tells each other every 100 ms that it is there. Kernel ``victim`` panics after
+    ``dies_ns``; kernel 0 has ``messages`` for it just then, more than its ring of ``slots`` holds.
+    Who notices, and when?"""
+    count(periods, "periods", 1, 100)
+    count(messages, "messages", 0, 1_000)
+    count(dies_ns, "dies_ns", 0)
+    setup = make_setup(
+        machine, kernels, cpus, slots=slots, keepalive=True,
+        handlers={MessageType.KEEPALIVE: keeping.told, MessageType.TEST: _noted},
+    )  # fmt: skip
+    if victim is not None:
+        count(victim, "victim", 1, kernels - 1)
+
+    def dies(world, me):
+        yield Delay(dies_ns)
+        yield KernelPanicked(me, "the scenario wants it dead")
+
+    def sends(world, me):
+        yield Delay(dies_ns)
+        for payload in range(messages):
+            yield from messaging.send(world, me, victim, payload=payload)
+
+    def cast(sim):
+        sim.begin("machine", everybody_registered, kernels)
+        _begin_receivers(sim, setup)
+        for me in setup.kernels:
+            sim.begin(f"kernel {me} keepalive", keeping.keepalive, me, periods, kernel=me)
+        if victim is not None:
+            sim.begin(f"kernel {victim} fate", dies, victim, kernel=victim)
+            sim.begin("kernel 0", sends, 0, kernel=0)
+
+    return _play_alone("keepalive", locals(), setup, cast, keepalive_world)
+
+
+def checkin_race(
+    *,
+    machine: str | Machine = "magny-cours-48",
+    waits: bool = False,
+    seed: int = 0,
+    schedule_seed: int | None = None,
+    cpus: tuple[int, ...] | None = None,
+) -> Run:
+    """Kernel 1 joins and checks in with kernel 0, whose callback answers at once. But a callback
+    cannot map a window, a kernel thread does: until it has run, the answer fails. ``waits``: the
+    thread that maps sends the answer."""
+
+    def mapped_first(world, me, window):
+        yield from messaging.map_window(world, me, window)
+        yield from messaging.send(world, me, window, MessageType.TEST)
+
+    def answered(world, me, message):
+        if waits:
+            yield messaging.MapQueued(me, message.sender)
+            yield Begin(f"kernel {me} kthread", mapped_first(world, me, message.sender))
+        else:
+            yield from messaging.checked_in(world, me, message)
+            yield from messaging.send(world, me, message.sender, MessageType.TEST)
+
+    handlers = {MessageType.CHECKIN: answered, MessageType.TEST: _noted}
+    setup = make_setup(machine, 2, cpus, handlers=handlers)
+
+    def cast(sim):
+        for me in setup.kernels:
+            sim.begin(f"kernel {me}", join_after, me, me * JOIN_GAP_NS, kernel=me)
+
+    return _play_alone("checkin_race", locals(), setup, cast, new_world)
+
+
 def registration(
     *,
     machine: str | Machine = "magny-cours-48",
@@ -410,7 +493,9 @@ SCENARIOS: dict[str, Callable[..., Run]] = {
         two_full_rings,
         long_message,
         multicast,
+        keepalive,
         registration,
+        checkin_race,
         boot,
         boot_64,
         device_scan,
@@ -842,6 +927,10 @@ def _begin_receivers(sim: Sim, setup: Setup, receive: Callable | None = None) ->
             sim.begin(who, story, kernel=me)
 
 
+def keepalive_world(setup: Setup) -> World:
+    return World(setup, rings=Rings, messaging=Messaging, keepalive=Keepalive)
+
+
 def long_world(setup: Setup) -> World:
     return World(setup, rings=Rings, messaging=Messaging, long=LongMessages)
 
@@ -863,6 +952,7 @@ WORLDS = {
     "boot_64": boot_world,
     "device_scan": scan_world,
     "proxied_io": proxy_world,
+    "keepalive": keepalive_world,
     "long_message": long_world,
     "multicast": multicast_world,
 }

@@ -108,6 +108,7 @@ PLAYED = {  # what is told here of each choice of a Setup
     "interrupt_rule": ("when asked",),
     "mitigation": ("poll until empty",),
     "bottom_half": ("softirq",),
+    "keepalive": (False,),
 }
 
 

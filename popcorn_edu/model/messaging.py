@@ -75,6 +75,7 @@ CHOICES = {  # the settings of Setup that are one of some words
     "barrier": BARRIERS,
     "long_rule": LONG_RULES,
 }
+GIVE_UP_NS = 100_000_000  # model default: how often a waiting sender asks whether its peer is dead
 MSLEEP_NS = 1_000_000  # [C] G2: msleep(1) between two looks at a full ring
 
 # Where the model puts a kernel's window and rkinfo: model default. The real ones are wherever
@@ -271,6 +272,17 @@ class SendFailed(Event):
     to: int
 
 
+class PeerDeclaredDead(Event):
+    """Nothing was heard of this peer for two periods. Nobody sends to it any more, and whoever
+    waits for space in its ring gives up; what it owned is nobody's business yet: Popcorn has no
+    way to take a dead kernel's memory and devices back."""
+
+    says = "kernel {kernel} declares kernel {peer} dead"
+    popcorn = "keepalive: dead after 2 periods (G2); UNMAP_MSG_WIN is not implemented"
+    kernel: int
+    peer: int
+
+
 SOFTIRQ_TRANSITIONS = {
     Softirq.IDLE: {InterruptTaken: Softirq.RAISED},
     Softirq.RAISED: {InterruptTaken: Softirq.RAISED, SoftirqEntered: Softirq.RUNNING},
@@ -302,6 +314,7 @@ class Setup:
     poll_every_ns   of "poll only": the time from one look at the ring to the next
     bottom_half     "softirq", or "workqueue": a kernel thread, which takes longer to start (G2)
     payload_bytes   what fits into one slot: 60 in G1, 115 in G2
+    keepalive   whoever waits for a kernel gives up when it has declared that kernel dead
     long_rule   how chunks of long messages find together: "numbered" (G2), "per sender" (G1)
     barrier     after int_enabled = 1: "full" (smp_mb), or "store" (wmb, as coded), which lets the
                 second look come before that store is seen; only the explorer's TSO can tell
@@ -310,6 +323,7 @@ class Setup:
 
     FIXED = (  # laid out when the kernels start
         "machine", "cpus", "slots", "handlers", "mitigation", "bottom_half", "payload_bytes",
+        "keepalive",
     )  # fmt: skip
 
     machine: Machine
@@ -325,6 +339,7 @@ class Setup:
     bottom_half: str = "softirq"
     payload_bytes: int = PAYLOAD_BYTES
     long_rule: str = "numbered"
+    keepalive: bool = False
     handlers: Mapping[MessageType, Callable] = dataclasses.field(
         default_factory=dict, compare=False
     )
@@ -339,8 +354,9 @@ class Setup:
             if value not in known:
                 near = near_names(value if isinstance(value, str) else "", known)
                 raise PopcornError(f"{name}={value!r}: {near}")
-        if type(self.look_again) is not bool:
-            raise PopcornError(f"look_again={self.look_again!r}: expected True or False")
+        for name in ("look_again", "keepalive"):
+            if type(getattr(self, name)) is not bool:
+                raise PopcornError(f"{name}={getattr(self, name)!r}: expected True or False")
 
     @cached_property
     def costs(self) -> Costs:
@@ -439,15 +455,16 @@ class Messaging(Part):
     queue            [kernel, priority, n] -> the MessageRead event: read, not delivered yet
     queued, served   [kernel, priority] -> how many were ever put on that list, and taken off
     blocked          [kernel, ring, ticket] -> 1 while it spins on a full ring
+    dead             [kernel, peer] -> 1 once it has declared that peer dead (keepalive.py)
     """
 
     tables = (
         "published", "cpu", "mapped", "callbacks", "softirq", "on_the_wire", "ipi_pending", "sent",
-        "queue", "queued", "served", "blocked",
+        "queue", "queued", "served", "blocked", "dead",
     )  # fmt: skip
     private = (
         "mapped", "callbacks", "softirq", "ipi_pending", "sent",
-        "queue", "queued", "served", "blocked",
+        "queue", "queued", "served", "blocked", "dead",
     )  # fmt: skip
 
     def kernel_started(self, event: KernelStarted) -> None:
@@ -481,6 +498,11 @@ class Messaging(Part):
 
     def sender_blocked(self, event: SenderBlocked | SenderSlept) -> None:
         self.blocked[event.sender, event.ring, event.ticket] = 1
+
+    def peer_dead(self, event: PeerDeclaredDead) -> None:
+        """Its window is unmapped: whoever sends to it is told so."""
+        self.dead[event.kernel, event.peer] = 1
+        self.mapped[event.kernel] &= ~(1 << event.peer)
 
     def payload_copied(self, event: PayloadCopied) -> None:
         if self.blocked:
@@ -558,6 +580,7 @@ class Messaging(Part):
         TicketTaken: ticket_taken,
         SenderBlocked: sender_blocked,
         SenderSlept: sender_blocked,
+        PeerDeclaredDead: peer_dead,
         PayloadCopied: payload_copied,
         IpiSent: ipi_sent,
         IpiArrived: ipi_arrived,
@@ -582,9 +605,10 @@ def send(
     type: MessageType = MessageType.TEST,
     priority: Priority = Priority.NORMAL,
     payload: int = 0,
+    refuse: bool = False,
 ) -> Generator:
     """Put one message into kernel ``to``'s ring. Returns True, or False if that is not mapped, or
-    if the ring is full and ``Setup.full_rule`` is "refuse"."""
+    if the ring is full and ``Setup.full_rule`` is "refuse" (``refuse``: for this message)."""
     rings, setup = world.rings, world.setup
     if not world.messaging.mapped[me] >> to & 1:
         yield SendFailed(me, to)
@@ -592,7 +616,9 @@ def send(
     take_ticket, copy, _ = setup.costs.pair(me, to)
 
     yield take_ticket
-    if setup.full_rule == "refuse" and is_full(world, to):  # with the ticket, in one cmpxchg
+    if (refuse or setup.full_rule == "refuse") and is_full(
+        world, to
+    ):  # with the ticket, in one cmpxchg
         yield SendRefused(to, me, ENOSPC)
         return False
     ticket, number = rings.head[to], world.messaging.sent[me]
@@ -603,7 +629,9 @@ def send(
             yield from sleep_until_space(world, me, to, ticket)
         else:
             yield SenderBlocked(to, ticket, me, rings.tail[to])
-            yield from wait_for_space(world, to, ticket)
+            if not (yield from wait_for_space(world, to, ticket, me)):
+                yield SendFailed(me, to)
+                return False
 
     yield copy
     slot = ticket % setup.slots
@@ -615,13 +643,19 @@ def send(
     return True
 
 
-def wait_for_space(world, ring: int, ticket: int) -> Generator:
-    """Spin until this ticket may be used: look, wait for the receiver to read, look again."""
+def wait_for_space(world, ring: int, ticket: int, me: int | None = None) -> Generator:
+    """Spin until this ticket may be used: look, wait for the receiver to read, look again.
+    Returns False if kernel ``me`` declares the ring's kernel dead meanwhile (keepalive.py)."""
+    within = GIVE_UP_NS if world.setup.keepalive and me is not None else None
     while must_wait(world, ring, ticket):
         if world.setup.full_rule == "whole ring":
-            yield Until(MessageRead, ring=ring)
+            yield Until(MessageRead, ring=ring, within=within)
         else:
-            yield Until(MessageRead, ring=ring, ticket=ticket - world.setup.slots)
+            read = ticket - world.setup.slots
+            yield Until(MessageRead, ring=ring, ticket=read, within=within)
+        if within and (me, ring) in world.messaging.dead:
+            return False
+    return True
 
 
 def sleep_until_space(world, me: int, ring: int, ticket: int) -> Generator:

@@ -39,6 +39,7 @@ from popcorn_edu.model.boot import (
     TimerHangs,
     WrongLineTaken,
 )
+from popcorn_edu.model.keepalive import PERIOD_NS, PeerMissed
 from popcorn_edu.model.long_messages import (
     ChunkLost,
     ChunkStored,
@@ -54,6 +55,8 @@ from popcorn_edu.model.messaging import (
     IpiSent,
     MessageDelivered,
     MessageDropped,
+    PeerDeclaredDead,
+    SendFailed,
     SoftirqEntered,
     SoftirqExited,
 )
@@ -78,6 +81,7 @@ from popcorn_edu.model.rings import (
     PayloadCopied,
     Priority,
     SenderBlocked,
+    SenderSlept,
     SlotReady,
     TicketTaken,
     WindowPublished,
@@ -618,6 +622,41 @@ def crash_stays_in_its_kernel(run) -> Finding | None:
             )  # fmt: skip
 
 
+def the_dead_are_noticed(run) -> Finding | None:
+    """Where kernels send keepalives, each live one declares a dead peer dead within three periods
+    of its panic; and none declares a live one dead."""
+    panicked: dict[int, Record] = {}
+    declared: dict[tuple[int, int], int] = {}
+    talking: set[int] = set()
+    last = 0
+    for record in trace_of(run).records(
+        KernelPanicked, PeerDeclaredDead, MessageDelivered, MessageDropped, PeerMissed
+    ):
+        event, kind = record.event, type(record.event)
+        last = record.time
+        if kind is KernelPanicked:
+            panicked[event.kernel] = record
+        elif kind is PeerDeclaredDead:
+            if event.peer not in panicked:
+                return Finding(
+                    "the_dead_are_noticed", record.seq, record.time,
+                    f"kernel {event.kernel} declares kernel {event.peer} dead, and it lives. Not "
+                    "to be heard for one period may be bad luck.",
+                )  # fmt: skip
+            declared[event.kernel, event.peer] = record.time
+        elif kind is not PeerMissed and event.type == MessageType.KEEPALIVE:
+            talking |= {event.kernel, event.sender}
+    for dead, record in panicked.items():
+        until = record.time + 3 * PERIOD_NS
+        for kernel in sorted(talking - set(panicked)):
+            if declared.get((kernel, dead), last + 1 if last >= until else 0) > until:
+                return Finding(
+                    "the_dead_are_noticed", record.seq, record.time,
+                    f"kernel {dead} panics, and kernel {kernel} has not noticed after three "
+                    "periods of keepalives: it will send to it, and wait, for ever.",
+                )  # fmt: skip
+
+
 # -- progress -----------------------------------------------------------------------------------
 
 
@@ -625,11 +664,17 @@ def no_deadlock(run) -> Finding | None:
     """At the end nobody is stuck; if somebody is, say who waits for whom."""
     trace = trace_of(run)
     blocked: dict[tuple, object] = {}
-    for record in trace.records(SenderBlocked, HeadOfLineWait, PayloadCopied, MessageRead):
+    for record in trace.records(
+        SenderBlocked, SenderSlept, HeadOfLineWait, PayloadCopied, MessageRead, SendFailed
+    ):
         event = record.event
         kind = type(event)
-        if kind is SenderBlocked:
+        if kind in (SenderBlocked, SenderSlept):
             blocked["send", event.ring, event.ticket] = record
+        elif kind is SendFailed:  # it has given up
+            for key, wait in list(blocked.items()):
+                if key[:2] == ("send", event.to) and wait.who == record.who:
+                    del blocked[key]
         elif kind is HeadOfLineWait:
             blocked["read", event.ring, event.ticket] = record
         elif kind is MessageRead:
@@ -847,6 +892,7 @@ ALL: dict[str, Callable] = {
         no_lost_wakeup,
         long_messages_arrive_whole,
         multicast_reaches_each_member_once,
+        the_dead_are_noticed,
         no_deadlock,
         crash_stays_in_its_kernel,
         every_secondary_comes_up,
@@ -859,6 +905,7 @@ ALL: dict[str, Callable] = {
 ONLY_OF = {  # which kinds a check reads: without them it need not look
     "long_messages_arrive_whole": {"LongSendBegun"},
     "multicast_reaches_each_member_once": {"ChannelTaken"},
+    "the_dead_are_noticed": {"PeerMissed"},
     "crash_stays_in_its_kernel": {"KernelPanicked"},
     "every_secondary_comes_up": {"BootArgsWritten"},
     "no_cpu_has_two_kernels": {"PrimaryBooted", "KernelJumped"},

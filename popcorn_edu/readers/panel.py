@@ -175,6 +175,15 @@ CONTROLS = {
     "payload_bytes": Control(
         "bytes in a slot", "What fits into one slot: 60 in G1, 115 in G2.", _number(1, 4_096),
     ),
+    "periods": Control(
+        "periods", "For how many periods of 100 ms each kernel says that it is there.",
+        _number(1, 100),
+    ),
+    "dies_ns": Control("dies after (ns)", "When the victim panics.", _number(0, 1_000_000_000)),
+    "waits": Control(
+        "wait until it is mapped", "The kernel thread that maps the window sends the answer.",
+        _check,
+    ),
     "openers": Control(
         "openers", "How many kernels open a multicast channel at the same time.", _number(1, 2),
     ),

@@ -131,6 +131,8 @@ GLYPHS = {
     **dict.fromkeys(("LongMessageComplete", "McastRead", "ChannelMapped"), ("square", False)),
     **dict.fromkeys(
         (
+            "PeerMissed",
+            "PeerDeclaredDead",
             "LongMessageCorrupted",
             "ChunkLost",
             "McastGaveUp",

@@ -26,7 +26,7 @@ MODULES = ("rings", "messaging", "mitigation", "long_messages", "multicast")
 PATIENCE_S = 40  # a mutant that does not end is noticed too
 TURNED = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
-    ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
+    ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
 }  # fmt: skip
 SWAPPED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Mod: ast.FloorDiv}
 
@@ -129,14 +129,14 @@ def judge(module: str, number: int) -> str:
         from popcorn_edu.readers import checks
 
         table, by, seen = test_digests.table(), "survived", False
-        sound = {name for name in table if "Popcorn" not in name and "G1," not in name}
+        coded = ("Popcorn", "generation G1")
+        sound = {name for name in table if not name.startswith(coded)}
         with flat.played_by("stories"):
             for name, (scenario, arguments) in test_digests.runs().items():
-                run = scenarios.run(scenario, **arguments)
-                if run.trace.digest() != table[name]:
+                if test_digests.digest(name) != table[name]:
                     by = "digest"
-                    expected = name in sound and scenario == "fan_in"
-                    if expected and "generation G1" not in name and checks.all(run):
+                    expected = name in sound and scenario == "fan_in" and "fault" not in arguments
+                    if expected and checks.all(scenarios.run(scenario, **arguments)):
                         seen = True
                         break
         return json.dumps([by, seen])
