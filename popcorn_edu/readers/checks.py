@@ -647,7 +647,7 @@ def the_dead_are_noticed(run) -> Finding | None:
         elif kind is not PeerMissed and event.type == MessageType.KEEPALIVE:
             talking |= {event.kernel, event.sender}
     for dead, record in panicked.items():
-        until = record.time + 3 * PERIOD_NS
+        until = record.time + 3 * PERIOD_NS + PERIOD_NS // 10  # a period's messages take time
         for kernel in sorted(talking - set(panicked)):
             if declared.get((kernel, dead), last + 1 if last >= until else 0) > until:
                 return Finding(
