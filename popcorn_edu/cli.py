@@ -41,7 +41,11 @@ EXAMPLES = """examples:
 """
 STEP_HELP = "Enter or n: next   b: back   a number: go there   w: the whole world   q: quit"
 POLICIES = ("kernels", "grouping", "memory", "devices", "by_slot")  # what Partition.build() takes
-STORIES = {"send", "receive"}  # options of scenarios that only a notebook can give: functions
+STORIES = {
+    "send",
+    "receive",
+    "notified",
+}  # options of scenarios that only a notebook can give: functions
 
 
 class Parser(argparse.ArgumentParser):

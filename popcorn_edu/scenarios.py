@@ -28,6 +28,7 @@ from popcorn_edu.model import boot as booting
 from popcorn_edu.model import devices, flat, long_messages, messaging
 from popcorn_edu.model import keepalive as keeping
 from popcorn_edu.model import multicast as multicasting
+from popcorn_edu.model import services as serving
 from popcorn_edu.model.boot import Below, Boot, BootChoices, BootPlan, KernelPanicked
 from popcorn_edu.model.devices import Devices
 from popcorn_edu.model.keepalive import Keepalive
@@ -46,6 +47,7 @@ from popcorn_edu.model.multicast import Multicast
 from popcorn_edu.model.partition import Partition
 from popcorn_edu.model.pci import PciFunction
 from popcorn_edu.model.rings import AllRegistered, MessageType, Priority, Rings
+from popcorn_edu.model.services import Services
 
 RECORD_LIMIT_FOR_LEARNERS = 200_000  # a learner's run that grows beyond this is stopped
 
@@ -287,6 +289,69 @@ def keepalive(
     return _play_alone("keepalive", locals(), setup, cast, keepalive_world)
 
 
+def services(
+    *,
+    machine: str | Machine = "magny-cours-48",
+    kernels: int = 4,
+    late: bool = False,
+    double: bool = False,
+    dies: bool = False,
+    seed: int = 0,
+    schedule_seed: int | None = None,
+    notified: Callable | None = None,
+    cpus: tuple[int, ...] | None = None,
+) -> Run:
+    """Kernel 1 offers a service, the last kernel wants to know of it, and of kernels that come and
+    go; in between nobody hears anything. Then the service goes.
+
+    ``late``: the service comes before anybody is interested. ``double``: another offers it too.
+    ``dies``: kernel 1 does not withdraw its service but panics, and keepalives tell. ``notified``:
+    a story of yours, ``notified(world, me, service, owner, there)``, for each notification.
+    """
+    count(kernels, "kernels", 3)
+    tell_news = _told(notified, "notified")
+    handlers = {
+        MessageType.SERVICE: serving.handler(tell_news), MessageType.KEEPALIVE: keeping.told,
+    }  # fmt: skip
+    setup = make_setup(machine, kernels, cpus, handlers=handlers, keepalive=dies)
+    service, last = serving.FIRST_SERVICE, kernels - 1
+
+    def offers(world, me):
+        yield Delay(SERVICE_STEP_NS * (1 if late else 3))
+        yield from serving.arrive(world, me)
+        yield from serving.register(world, me, service)
+        yield Delay(SERVICE_STEP_NS * 4)
+        if dies:
+            yield KernelPanicked(me, "the scenario wants it dead")
+        yield from serving.unregister(world, me, service)
+        yield from serving.leave(world, me)
+
+    def wants(world, me):
+        yield Delay(SERVICE_STEP_NS * (3 if late else 1))
+        for topic in (service, serving.ARRIVAL, serving.DEPARTURE):
+            yield from serving.subscribe(world, me, topic)
+
+    def offers_too(world, me):
+        yield Delay(SERVICE_STEP_NS * 4)
+        yield from serving.register(world, me, service)
+
+    def cast(sim):
+        sim.begin("machine", everybody_registered, kernels)
+        _begin_receivers(sim, setup)
+        sim.begin("kernel 0 watch", serving.watch, 0, kernel=0)
+        sim.begin("kernel 1", offers, 1, kernel=1)
+        sim.begin(f"kernel {last}", wants, last, kernel=last)
+        if double:
+            sim.begin("kernel 2" if last != 2 else "kernel 0", offers_too, 2 if last != 2 else 0)
+        for me in setup.kernels if dies else ():
+            sim.begin(f"kernel {me} keepalive", keeping.keepalive, me, 5, kernel=me)
+
+    return _play_alone("services", locals(), setup, cast, services_world, tell_news is not None)
+
+
+SERVICE_STEP_NS = 20_000  # model default: between what the kernels of that scenario do
+
+
 def checkin_race(
     *,
     machine: str | Machine = "magny-cours-48",
@@ -496,6 +561,7 @@ SCENARIOS: dict[str, Callable[..., Run]] = {
         keepalive,
         registration,
         checkin_race,
+        services,
         boot,
         boot_64,
         device_scan,
@@ -927,6 +993,10 @@ def _begin_receivers(sim: Sim, setup: Setup, receive: Callable | None = None) ->
             sim.begin(who, story, kernel=me)
 
 
+def services_world(setup: Setup) -> World:
+    return World(setup, rings=Rings, messaging=Messaging, keepalive=Keepalive, services=Services)
+
+
 def keepalive_world(setup: Setup) -> World:
     return World(setup, rings=Rings, messaging=Messaging, keepalive=Keepalive)
 
@@ -953,6 +1023,7 @@ WORLDS = {
     "device_scan": scan_world,
     "proxied_io": proxy_world,
     "keepalive": keepalive_world,
+    "services": services_world,
     "long_message": long_world,
     "multicast": multicast_world,
 }
@@ -974,10 +1045,14 @@ def _staged(
     return play
 
 
-def _play_alone(name: str, arguments: dict, setup: Setup, cast: Callable, world: Callable) -> Run:
+def _play_alone(
+    name: str, arguments: dict, setup: Setup, cast: Callable, world: Callable, learner: bool = False
+) -> Run:
+    """A scenario with a cast of its own; under watch if a learner's story is in it."""
     _check_seeds(arguments)
     meta = _meta(name, arguments, setup)
-    return _staged(meta, setup, cast, world, arguments["schedule_seed"])()
+    watched = {"careful": True, "record_limit": RECORD_LIMIT_FOR_LEARNERS} if learner else {}
+    return _staged(meta, setup, cast, world, arguments["schedule_seed"], **watched)()
 
 
 def _check_seeds(arguments: dict) -> None:

@@ -28,11 +28,13 @@ there is no scenario 'fanin'; did you mean fan_in?
 
 scenarios.run("")
 there is no scenario ''; expected one of: boot, boot_64, checkin_race, device_scan, fan_in,
-keepalive, long_message, lost_wakeup, multicast, ping, proxied_io, registration, two_full_rings
+keepalive, long_message, lost_wakeup, multicast, ping, proxied_io, registration, services,
+two_full_rings
 
 scenarios.run(5)
 there is no scenario 5; expected one of: boot, boot_64, checkin_race, device_scan, fan_in,
-keepalive, long_message, lost_wakeup, multicast, ping, proxied_io, registration, two_full_rings
+keepalive, long_message, lost_wakeup, multicast, ping, proxied_io, registration, services,
+two_full_rings
 
 scenarios.run("fan_in", kernel=3)
 scenario fan_in has no option 'kernel'; did you mean kernels?

@@ -44,6 +44,7 @@ GOLDEN = {
     "multicast": {"messages": 2, "kernels": 3},
     "keepalive": {"kernels": 3, "periods": 4, "messages": 2, "slots": 2},
     "checkin_race": {},
+    "services": {"kernels": 3, "double": True},
 }
 TOLD_AT_MOST = 2_000  # records; of a longer run the beginning is told, and how often what happens
 

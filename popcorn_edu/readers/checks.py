@@ -86,6 +86,15 @@ from popcorn_edu.model.rings import (
     TicketTaken,
     WindowPublished,
 )
+from popcorn_edu.model.services import (
+    FIRST_SERVICE,
+    ServiceGone,
+    ServiceNotified,
+    ServiceRegistered,
+    Subscribed,
+    SubscriberDropped,
+    Unsubscribed,
+)
 from popcorn_edu.model.trampoline import (
     InitAsserted,
     KernelJumped,
@@ -580,6 +589,60 @@ def multicast_reaches_each_member_once(run) -> Finding | None:
             )  # fmt: skip
 
 
+def only_the_interested_are_notified(run) -> Finding | None:
+    """A service has one owner. Of each change every live kernel that is interested hears once, and
+    no other kernel does."""
+    owner: dict[int, int] = {}
+    interested: dict[int, set[int]] = defaultdict(set)
+    owed: dict[tuple[int, int, int, bool], list[Record]] = defaultdict(list)
+    dead: set[int] = set()
+
+    def broken(record, sentence: str) -> Finding:
+        return Finding("only_the_interested_are_notified", record.seq, record.time, sentence)
+
+    for record in trace_of(run).records(
+        ServiceRegistered, ServiceGone, Subscribed, Unsubscribed, SubscriberDropped,
+        ServiceNotified, KernelPanicked,
+    ):  # fmt: skip
+        event, kind = record.event, type(record.event)
+        if kind is KernelPanicked:
+            dead.add(event.kernel)
+        elif kind is ServiceRegistered:
+            if event.service in owner:
+                return broken(
+                    record, f"service {event.service} is given to kernel {event.owner}, and kernel "
+                    f"{owner[event.service]} has it: each would get half of the requests.",
+                )  # fmt: skip
+            owner[event.service] = event.owner
+        elif kind is ServiceGone:
+            owner.pop(event.service, None)
+        elif kind is Subscribed:
+            new = event.kernel not in interested[event.service]
+            interested[event.service].add(event.kernel)
+            if new and event.service in owner:
+                owed[event.kernel, event.service, owner[event.service], True].append(record)
+        elif kind is not ServiceNotified:
+            interested[event.service].discard(event.kernel)
+        elif event.service >= FIRST_SERVICE:
+            waiting = owed[event.kernel, event.service, event.owner, event.there]
+            if not waiting:
+                return broken(
+                    record, f"kernel {event.kernel} hears of service {event.service}, and is not "
+                    "interested in it, or has heard so before: it costs it a message for nothing.",
+                )  # fmt: skip
+            waiting.pop(0)
+        if kind in (ServiceRegistered, ServiceGone):
+            for kernel in interested[event.service] - {event.owner}:
+                there = kind is ServiceRegistered
+                owed[kernel, event.service, event.owner, there].append(record)
+    for (kernel, service, _, _), waiting in owed.items():
+        if waiting and kernel not in dead:
+            return broken(
+                waiting[0], f"kernel {kernel} is interested in service {service}, and never hears "
+                "of this change.",
+            )  # fmt: skip
+
+
 # -- crashes ------------------------------------------------------------------------------------
 
 OWNER = {  # what changes a receiver's own rows, and the field that says whose
@@ -892,6 +955,7 @@ ALL: dict[str, Callable] = {
         no_lost_wakeup,
         long_messages_arrive_whole,
         multicast_reaches_each_member_once,
+        only_the_interested_are_notified,
         the_dead_are_noticed,
         no_deadlock,
         crash_stays_in_its_kernel,
@@ -905,6 +969,7 @@ ALL: dict[str, Callable] = {
 ONLY_OF = {  # which kinds a check reads: without them it need not look
     "long_messages_arrive_whole": {"LongSendBegun"},
     "multicast_reaches_each_member_once": {"ChannelTaken"},
+    "only_the_interested_are_notified": {"Subscribed", "ServiceRegistered"},
     "the_dead_are_noticed": {"PeerMissed"},
     "crash_stays_in_its_kernel": {"KernelPanicked"},
     "every_secondary_comes_up": {"BootArgsWritten"},

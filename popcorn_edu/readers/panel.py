@@ -184,6 +184,13 @@ CONTROLS = {
         "wait until it is mapped", "The kernel thread that maps the window sends the answer.",
         _check,
     ),
+    "late": Control(
+        "the service comes first", "It is there before anybody is interested in it.", _check,
+    ),
+    "double": Control("offered twice", "Another kernel offers the same service.", _check),
+    "dies": Control(
+        "its owner dies", "The owner panics instead of withdrawing its service.", _check,
+    ),
     "openers": Control(
         "openers", "How many kernels open a multicast channel at the same time.", _number(1, 2),
     ),

@@ -128,9 +128,13 @@ GLYPHS = {
     "MessageDelivered": ("square", False),
     "SenderBlocked": ("bar", False),
     "SenderSlept": ("bar", False),
-    **dict.fromkeys(("LongMessageComplete", "McastRead", "ChannelMapped"), ("square", False)),
+    **dict.fromkeys(
+        ("LongMessageComplete", "McastRead", "ChannelMapped", "ServiceNotified"), ("square", False)
+    ),
     **dict.fromkeys(
         (
+            "RegistrationRefused",
+            "SubscriberDropped",
             "PeerMissed",
             "PeerDeclaredDead",
             "LongMessageCorrupted",

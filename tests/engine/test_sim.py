@@ -94,7 +94,7 @@ def uttering(*steps):
 # Scenarios in which nothing is drawn: who boots or asks when is the plan's business.
 NO_CHANCE = (
     "registration", "boot", "boot_64", "device_scan", "proxied_io", "long_message", "multicast",
-    "keepalive", "checkin_race",
+    "keepalive", "checkin_race", "services",
 )  # fmt: skip
 
 

@@ -39,7 +39,17 @@ def shown_in(output: ipywidgets.Output) -> str:
 def test_every_scenario_has_its_panel(name):
     """Each scenario's plain arguments have a control, set to their defaults, and run."""
     shown = panel(name)
-    stories = {"send", "receive", "cpus", "plan", "lists", "device", "barrier", "victim"}
+    stories = {
+        "send",
+        "receive",
+        "cpus",
+        "plan",
+        "lists",
+        "device",
+        "barrier",
+        "victim",
+        "notified",
+    }
     assert set(shown.controls) == set(scenarios.options(name)) - stories
     assert shown.settings() == {n: scenarios.options(name)[n] for n in shown.controls}
     press(shown)
