@@ -11,7 +11,7 @@ loaded when it is first used, so that a graded notebook that draws nothing pays 
 
 import importlib
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 # name at the front door: (module, name in it), or the module alone
 _WHERE = {
