@@ -48,6 +48,7 @@ from popcorn_edu.model.partition import Partition
 from popcorn_edu.model.pci import PciFunction
 from popcorn_edu.model.rings import AllRegistered, MessageType, Priority, Rings
 from popcorn_edu.model.services import Services
+from popcorn_edu.readers import figures
 
 RECORD_LIMIT_FOR_LEARNERS = 200_000  # a learner's run that grows beyond this is stopped
 
@@ -625,6 +626,25 @@ def run(
     return scenario(name)(**arguments)
 
 
+class _Measured(Exception):
+    """Carries the numbers out of a scenario of which no trace is wanted."""
+
+
+_only_measured: ContextVar[bool] = ContextVar("only_measured", default=False)
+
+
+def measure(name: str, **arguments) -> dict:
+    """The numbers of ``figures.summary`` of a scenario. Where numba plays the kit's own stories
+    (``with flat.played_by("numba")``) no trace is kept for them, which makes a sweep fast."""
+    token = _only_measured.set(True)
+    try:
+        return figures.summary(run(name, **arguments))
+    except _Measured as measured:
+        return dict(list(measured.args[0].items())[: flat.SUMMARY_NUMBERS])
+    finally:
+        _only_measured.reset(token)
+
+
 def load(path) -> Run:
     """Read back a run that was written by ``run.save(path)``."""
     trace = Trace.load(path)
@@ -804,7 +824,10 @@ def think_times(name: str, seed: int, kernel: int, messages: int, gap_ns: int) -
     if gap_ns == 0:
         return [0] * messages
     # Whole numbers from a generator that is seeded with text: the same on every platform.
-    draw = random.Random(f"{name} {seed} kernel {kernel}").randrange
+    text = f"{name} {seed} kernel {kernel}"
+    if drawn := flat.draws(text, 2 * gap_ns + 1, messages):
+        return drawn
+    draw = random.Random(text).randrange
     return [draw(2 * gap_ns + 1) for _ in range(messages)]
 
 
@@ -1087,6 +1110,10 @@ def _play(name, arguments, setup, jobs, receive, send, schedule_seed, registered
             for me, (_, _, to, gaps, priorities, _, type) in jobs.items()
         }
         replies = {type: REPLIES.get(type) for type in setup.handlers}
+        if _only_measured.get():
+            measured = flat.measure(setup, senders, replies, schedule_seed, limit)
+            if measured is not None:
+                raise _Measured(measured)
         if told := flat.play(setup, senders, replies, meta, schedule_seed, limit):
             trace, waiting = told
             return Run(trace, lambda: new_world(setup), play, waiting)

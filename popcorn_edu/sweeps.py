@@ -127,9 +127,9 @@ class Swept(Sequence[dict]):
 
     def plot(self, x: str, y: str, by: str | None = None):
         """The points, those of one ``by`` joined. Choose one, and its run opens below."""
-        from popcorn_edu.readers.sweep_view import view  # late: a table needs no pictures
+        from popcorn_edu.readers.sweep_view import View  # late: a table needs no pictures
 
-        return view(self, x, y, by)
+        return View(self, x, y, by)
 
 
 def sweep(

@@ -115,3 +115,9 @@ def test_explore_says_how_many_states_a_second():
     told = output("explore.py", "--small", "--all-orders")
     assert len(re.findall(r"states +[\d.]+ s +[\d,]+/s .* times as many", told)) == 6
     assert "NOT COMPLETE" not in told
+
+
+def test_sweep_says_how_near_to_ideal_it_is():
+    """A ratio for each size of a point."""
+    told = output("sweep.py", 4, 2)
+    assert told.count("of ideal (target 0.8)") == 3

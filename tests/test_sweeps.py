@@ -240,3 +240,10 @@ def test_too_many_lines_are_refused():
     table = small(seed=range(5))
     with pytest.raises(PopcornError, match="by='seed' has 5 values; 4 lines"):
         table.plot(x="gap_ns", y="p99_ns", by="seed")
+
+
+def test_the_chart_stays_without_a_kernel():
+    """It is an output of its own, beside the controls, and its text is the table."""
+    shown = small().plot(x="gap_ns", y="p99_ns", by="messages")
+    assert "p99_ns over gap_ns" in repr(shown)
+    assert shown.chart not in shown.controls.children

@@ -31,8 +31,8 @@ print(lab)
 # ## Hundreds of messages, two interrupts
 #
 # ![Above, without mitigation: eight messages, and an interrupt for each. Below, mitigated: the
-# first message interrupts; while the receiver polls, seven more come without an
-# interrupt.](mitigated.svg)
+# first message interrupts; while the receiver polls, six more come without an interrupt; the last
+# comes when it sleeps again, and interrupts.](mitigated.svg)
 #
 # An interrupt costs its receiver a microsecond or more, and says nothing that the ring does not say
 # as well. So a receiver that has begun to work asks for no more of them. Why is that harder than it

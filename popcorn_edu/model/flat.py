@@ -20,6 +20,7 @@ Words
 
 from __future__ import annotations
 
+import random
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -87,6 +88,8 @@ KINDS = (
     BUDGET_SPENT, RING_SEEN_EMPTY, INTERRUPTS_ENABLED, LOOKED_AGAIN, MESSAGE_DELIVERED,
     SOFTIRQ_EXITED,
 ) = range(len(KINDS))  # fmt: skip
+FIELD_COUNTS = tuple(len(kind.fields) for kind in KINDS)
+SUMMARY_NUMBERS = 13  # so many of what ``measure`` finds are in figures.summary, and first
 
 # The states, those first that are asked for most.
 (
@@ -596,6 +599,21 @@ class Arrays:
             place_in_line=compiled(place_in_line, _mixed=compiled(_mixed)),
         )
 
+        self.gather = compiled(_gather)
+        self.twister = numpy.random.MT19937(0)
+
+    def draws(self, text: str, below: int, count: int) -> list[int]:
+        """As Random.randrange: the upper bits of each word; what is too large is left out."""
+        _, (*key, position), _ = random.Random(text).getstate()
+        inner = {"key": self.np.array(key, self.np.uint32), "pos": position}
+        self.twister.state = {"bit_generator": "MT19937", "state": inner}
+        bits, found = below.bit_length(), []
+        while len(found) < count:
+            more = (count - len(found)) * 2**bits // below + 16
+            words = self.twister.random_raw(more) >> (32 - bits)
+            found += words[words < below].tolist()
+        return found[:count]
+
     def numbers(self, values: Iterable[int], more: int = 0):
         values = memoryview(values) if isinstance(values, bytes) else array("q", values)
         column = self.np.zeros(len(values) + more, self.np.int64)
@@ -636,6 +654,39 @@ class Arrays:
             turns[:, 2].astype("I"),
             turns[:, 3].astype("i"),
         )
+
+
+def _gather(columns, records, turns, places, latency_ns, seen, levels):
+    """Count what is in the columns: kinds, how full each ring is, and for each message when its
+    ticket was taken (as -2 - ns) until its latency is known."""
+    kinds, fields, turn = columns
+    sizes = FIELD_COUNTS
+    t = f = now = 0
+    for r in range(records):
+        while t < turns and turn[t] <= r:
+            now = turn[t + 1]
+            t += 4
+        kind = kinds[r]
+        seen[kind] += 1
+        if kind == TICKET_TAKEN:
+            ring = fields[f]
+            latency_ns[places[fields[f + 2]] + fields[f + 3]] = -2 - now
+            levels[ring, 0] += 1
+            if levels[ring, 0] > levels[ring, 2]:
+                levels[ring, 2] = levels[ring, 0]
+        elif kind == PAYLOAD_COPIED:
+            ring = fields[f]
+            levels[ring, 1] += 1
+            if levels[ring, 1] > levels[ring, 3]:
+                levels[ring, 3] = levels[ring, 1]
+        elif kind == MESSAGE_READ:
+            ring = fields[f]
+            levels[ring, 0] -= 1
+            levels[ring, 1] -= 1
+        elif kind == MESSAGE_DELIVERED:
+            place = places[fields[f + 1]] + fields[f + 2]
+            latency_ns[place] = now + 2 + latency_ns[place]
+        f += sizes[kind]
 
 
 # heapq's three functions on an array: row 0 holds how many entries there are, row 1 the first.
@@ -720,7 +771,127 @@ def play(
 
     replies   for each type that has a callback: the type of its answer, or None
     """
-    if _kit is None or not _known(setup, senders, replies):
+    if _kit is None:
+        return None
+    stage = _staged(_kit, setup, senders, replies, schedule_seed, meta)
+    if stage is None:
+        return None
+    kit, trace, kernels = stage.kit, stage.trace, stage.kernels
+    columns, records = kit.columns(), kit.chunk
+    while records >= kit.chunk:
+        records, fields, turns = stage.advance(columns, len(trace))
+        kit.write(trace, columns, records, fields, turns)
+        if len(trace) > record_limit or kit.acting(stage.queue) > ACTING_AT_MOST:
+            return None
+    for _, kernel in sorted((stamp, kernel) for kernel, stamp in enumerate(kernels.ipi_stamp)):
+        if kernels.ipi_stamp[kernel] >= 0:
+            trace.actor(f"IPI to kernel {kernel}")
+    return trace, tuple(_waiting(trace, stage.choices, stage.actors, kernels))
+
+
+def measure(
+    setup: Setup,
+    senders: Mapping[int, Sender],
+    replies: Mapping[MessageType, MessageType | None],
+    schedule_seed: int | None,
+    record_limit: int,
+) -> dict | None:
+    """The numbers of a run of which no trace is kept: those of figures.summary, in its order, and
+    some more. None if it is not "numba" that plays, or not this file: then measure a trace."""
+    if not isinstance(_kit, Arrays):
+        return None
+    stage = _staged(_kit, setup, senders, replies, schedule_seed, {})
+    if stage is None:
+        return None
+    kit, sends = stage.kit, [0] * len(setup.cpus)
+    for me, sender in senders.items():
+        sends[me] += len(sender.gaps)
+        if replies[sender.type] is not None:
+            sends[sender.to] += len(sender.gaps)
+    places = kit.numbers(accumulate(sends, initial=0))
+    latency_ns, seen = kit.numbers([-1] * sum(sends)), kit.numbers([0] * len(KINDS))
+    levels = kit.rows(len(sends))  # of each ring: held and in use, now and at most
+    columns, records, total, end_ns = kit.columns(), kit.chunk, 1, 0
+    while records >= kit.chunk:
+        records, _, turns = stage.advance(columns, total)
+        total += records
+        if total > record_limit or kit.acting(stage.queue) > ACTING_AT_MOST:
+            return None
+        kit.gather(columns, records, turns, places, latency_ns, seen, levels)
+        if turns:
+            end_ns = int(columns.turns[turns - 3])
+    latency_ns.sort()
+    values = latency_ns[latency_ns.searchsorted(0) :]
+    sent, delivered, read, blocked, ipis, interrupts = (
+        int(seen[kind])
+        for kind in (
+            TICKET_TAKEN, MESSAGE_DELIVERED, MESSAGE_READ, SENDER_BLOCKED, IPI_SENT, INTERRUPT_TAKEN
+        )
+    )  # fmt: skip
+    heads = [int(head) for head in stage.kernels.head]
+    ring = heads.index(max(heads))
+
+    def nearest_rank(percent: int) -> int | None:
+        return int(values[max(0, -(-percent * delivered // 100) - 1)]) if delivered else None
+
+    return {
+        "records": total,
+        "end_ns": end_ns,
+        "sent": sent,
+        "delivered": delivered,
+        "ipis": ipis,
+        "interrupts": interrupts,
+        "ipis_per_message": ipis / read if read else None,
+        "p50_ns": nearest_rank(50),
+        "p99_ns": nearest_rank(99),
+        "ring": ring,
+        "slots": setup.slots,
+        "in_use_at_most": int(levels[ring, 3]),
+        "held_at_most": int(levels[ring, 2]),
+        "p90_ns": nearest_rank(90),
+        "max_ns": nearest_rank(100),
+        "messages": read,
+        "blocked": blocked,
+    }
+
+
+def draws(text: str, below: int, count: int) -> list[int] | None:
+    """``count`` times random.Random(text).randrange(below), all at once; None if it is not
+    "numba" that plays, since the usual engines do not load numpy."""
+    if not isinstance(_kit, Arrays) or below.bit_length() > 32:
+        return None
+    return _kit.draws(text, below, count)
+
+
+class Stage(NamedTuple):
+    """All that a run needs to begin and go on."""
+
+    kit: Lists | Arrays
+    trace: Trace  # with its first record
+    choices: Choices
+    delays: Delays
+    script: Script
+    actors: Actors
+    kernels: Kernels
+    messages: Messages
+    queue: Sequence
+    begun: Sequence[int]
+
+    def advance(self, columns: Columns, base: int) -> tuple[int, int, int]:
+        kit, _, *parts = self
+        return kit.advance(*parts, columns, base, kit.chunk)
+
+
+def _staged(
+    kit: Lists | Arrays,
+    setup: Setup,
+    senders: Mapping[int, Sender],
+    replies: Mapping[MessageType, MessageType | None],
+    schedule_seed: int | None,
+    meta: dict,
+) -> Stage | None:
+    """Everything in its first state; None if the readable engine must play this."""
+    if not _known(setup, senders, replies):
         return None
     counts = _message_counts(setup, senders, replies)
     delays = _delays(setup, senders, counts)
@@ -734,7 +905,7 @@ def play(
     if sum(script.gaps) + (sum(counts) + 1) * len(delays) * longest_ns > END_NS_AT_MOST:
         return None
 
-    trace, kit, total = Trace(meta), _kit, sum(counts)
+    trace, total = Trace(meta), sum(counts)
     trace.append(0, "machine", None, AllRegistered(len(setup.cpus)))
     trace.pack()
     actors, kernels = _cast(trace, setup, senders, counts)
@@ -752,19 +923,10 @@ def play(
     messages = Messages(kit.rows(total), *(kit.numbers([], total) for _ in range(3)))
     # The machine's second turn is the end of the run.
     queue = kit.queue([*starting, (LAST_TIME, 0, 0)], static + total)
-    begun, columns, records = kit.numbers([static, static]), kit.columns(), kit.chunk
-    while records >= kit.chunk:
-        records, fields, turns = kit.advance(
-            choices, delays, script, actors, kernels, messages, queue, begun, columns,
-            len(trace), kit.chunk,
-        )  # fmt: skip
-        kit.write(trace, columns, records, fields, turns)
-        if len(trace) > record_limit or kit.acting(queue) > ACTING_AT_MOST:
-            return None
-    for _, kernel in sorted((stamp, kernel) for kernel, stamp in enumerate(kernels.ipi_stamp)):
-        if kernels.ipi_stamp[kernel] >= 0:
-            trace.actor(f"IPI to kernel {kernel}")
-    return trace, tuple(_waiting(trace, choices, actors, kernels))
+    begun = kit.numbers([static, static])
+    return Stage(
+        kit, trace, choices, delays, script, actors, kernels, messages, queue, begun
+    )  # fmt: skip
 
 
 def _known(setup: Setup, senders: Mapping, replies: Mapping) -> bool:

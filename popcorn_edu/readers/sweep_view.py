@@ -58,36 +58,42 @@ def lines(swept, x: str, y: str, by: str | None) -> dict[str, list[tuple]]:
     return {name: sorted(points) for name, points in found.items()}
 
 
-def view(swept, x: str, y: str, by: str | None = None):
-    """The chart with a list of its points; the one that is chosen opens below, as a player."""
-    import ipywidgets
+class View:
+    """The chart, which stays when there is no Python behind the page, and below it a list of its
+    points and the run of the one that was chosen."""
 
-    drawn = lines(swept, x, y, by)
-    place = f"pk-sweep-{next(NUMBERS)}"
-    chart = figures.sweep_chart(drawn, x, y, by, swept.call, place)
-    rows = sorted(n for points in drawn.values() for *_, n in points)
-    choose = ipywidgets.Dropdown(
-        options=[(f"{n}: {_words(swept, n, y)}", n) for n in rows], description="point",
-        tooltip="the run behind this point opens with the button",
-    )  # fmt: skip
-    choose.add_class(place)
-    button = ipywidgets.Button(description="Open its run", tooltip="play the run of this point")
-    below = ipywidgets.Output()
+    def __init__(self, swept, x: str, y: str, by: str | None) -> None:
+        import ipywidgets
 
-    def show(_) -> None:
-        below.clear_output(wait=True)
-        with below:
-            from IPython.display import display
+        drawn = lines(swept, x, y, by)
+        place = f"pk-sweep-{next(NUMBERS)}"
+        self.chart = figures.sweep_chart(drawn, x, y, by, swept.call, place)
+        rows = sorted(n for points in drawn.values() for *_, n in points)
+        self.choose = ipywidgets.Dropdown(
+            options=[(f"{n}: {_words(swept, n, y)}", n) for n in rows], description="point",
+            tooltip="the run behind this point opens with the button",
+        )  # fmt: skip
+        self.choose.add_class(place)
+        self.button = ipywidgets.Button(
+            description="Open its run", tooltip="play the run of this point"
+        )
+        self.below = ipywidgets.Output()
+        self.button.on_click(lambda _: self._open(swept.run(self.choose.value)))
+        bar = ipywidgets.HBox([self.choose, self.button])
+        self.controls = ipywidgets.VBox([bar, self.below])
 
-            display(swept.run(choose.value).play())
+    def _open(self, run) -> None:
+        self.below.clear_output(wait=True)
+        self.below.append_display_data(run.play())
 
-    button.on_click(show)
-    picture = ipywidgets.Output()
-    picture.append_display_data(chart)
-    view = ipywidgets.VBox([picture, ipywidgets.HBox([choose, button]), below])
-    view.chart = chart
-    view.choose, view.button, view.below = choose, button, below  # for whoever drives it
-    return view
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        display(self.chart)
+        display(self.controls)
+
+    def __repr__(self) -> str:
+        return repr(self.chart)
 
 
 def _words(swept, n: int, y: str) -> str:

@@ -24,6 +24,7 @@ from popcorn_edu.model import flat, messaging
 from popcorn_edu.model.machine import Machine
 from popcorn_edu.model.messaging import POLL_BUDGET_MESSAGES, Setup
 from popcorn_edu.model.rings import RING_SLOTS, MessageType, Priority
+from popcorn_edu.readers import figures
 
 QUICK, SLOW = 320, 1_000
 BATCH = 20
@@ -348,7 +349,6 @@ class TestCompiled:
     @pytest.mark.parametrize("first", range(0, QUICK + SLOW, 10 * BATCH))
     def test_it_plays_the_same(self, first, plays):
         """On the configurations above."""
-        pytest.importorskip("numba", reason="an optional extra")
         with flat.played_by("numba"):
             assert first_difference(range(first, first + 10 * BATCH), largest=2) == ""
         assert plays == [True, False] * 10 * BATCH
@@ -356,7 +356,6 @@ class TestCompiled:
     @pytest.mark.slow
     def test_it_pauses_as_well(self):
         """A run of many chunks, shuffled, in hours of simulated time."""
-        pytest.importorskip("numba", reason="an optional extra")
         options = {
             "kernels": 20, "messages": 400, "gap_ns": 10**12, "high_every": 3, "schedule_seed": 2,
         }  # fmt: skip
@@ -388,6 +387,94 @@ class TestCompiled:
             elif theirs:
                 assert flat._pop(ours) == heapq.heappop(theirs)
             assert flat.Arrays.acting(ours) == len(theirs)
+
+
+def first_difference_in_numbers(seeds, largest: int) -> str:
+    """Of what is measured with no trace, and what is measured of the readable run's."""
+    for seed in seeds:
+        name, options = configuration(seed, largest)
+        with flat.played_by("numba"):
+            told = scenarios.measure(name, **options)
+        expected = figures.summary(readable(name, **options))
+        if list(told.items()) != list(expected.items()):
+            return f"configuration({seed}, {largest}): {name} {options}\n{told}\n{expected}"
+    return ""
+
+
+@pytest.fixture
+def measures(monkeypatch) -> list[dict | None]:
+    """What was measured with no trace; None where that could not be."""
+    found, measure = [], flat.measure
+
+    def noting(*arguments):
+        found.append(measure(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(flat, "measure", noting)
+    return found
+
+
+class TestMeasured:
+    """Numbers of a run of which no trace is kept."""
+
+    def test_random_configurations(self, measures):
+        """They are those of the readable run, in the same order; and no trace was kept."""
+        assert first_difference_in_numbers(range(3 * BATCH), 1) == ""
+        assert len(measures) == 3 * BATCH and None not in measures
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("first", range(QUICK, QUICK + SLOW, 10 * BATCH))
+    def test_a_thousand_larger_ones(self, first, measures):
+        """As above."""
+        assert first_difference_in_numbers(range(first, first + 10 * BATCH), 3) == ""
+        assert len(measures) == 10 * BATCH and None not in measures
+
+    def test_of_several_chunks(self, monkeypatch):
+        """What a chunk began, another may end."""
+        options = {"kernels": 6, "messages": 40, "high_every": 3, "slots": 4}
+        with flat.played_by("numba"):
+            expected = scenarios.measure("fan_in", **options)
+            monkeypatch.setattr(flat.Arrays, "chunk", 7)
+            assert scenarios.measure("fan_in", **options) == expected
+
+    def test_the_other_numbers(self, measures):
+        """p90, the longest, messages read and blocked senders are counted from the trace too."""
+        options = {"kernels": 6, "messages": 40, "gap_ns": 0, "slots": 4}
+        with flat.played_by("numba"):
+            scenarios.measure("fan_in", **options)
+        run = readable("fan_in", **options)
+        values = [row["latency_ns"] for row in figures.latencies(run)]
+        assert [measures[0][name] for name in ("p90_ns", "max_ns", "messages", "blocked")] == [
+            figures.percentile(values, 90), max(values),
+            run.trace.kinds()["MessageRead"], run.trace.kinds()["SenderBlocked"],
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize("engine", ["stories", "lists"])
+    def test_every_engine_measures_the_same(self, engine):
+        """The usual ones keep a trace for it."""
+        with flat.played_by("numba"):
+            expected = scenarios.measure("fan_in", seed=4)
+        with flat.played_by(engine):
+            assert scenarios.measure("fan_in", seed=4) == expected
+
+    @pytest.mark.parametrize(
+        ("name", "options"),
+        [("registration", {}), ("fan_in", {"send": messaging.send}), ("fan_in", {"gap_ns": 10**12}),
+         ("fan_in", {"mitigation": "poll only"})],
+    )  # fmt: skip
+    def test_what_it_does_not_know_is_measured_of_a_trace(self, name, options):
+        """Another story, another policy; and a long thinking time is drawn in Python."""
+        expected = figures.summary(scenarios.run(name, **options))
+        with flat.played_by("numba"):
+            assert scenarios.measure(name, **options) == expected
+
+    @pytest.mark.parametrize("gap_ns", [1, 3, 1_000, 34_000, 2**20, 2**31 - 1, 2**31])
+    def test_thinking_times_drawn_at_once(self, gap_ns):
+        """Number for number what random.Random draws."""
+        for count in (0, 1, 700, 5_000):
+            expected = scenarios.think_times("any", 3, 4, count, gap_ns)
+            with flat.played_by("numba"):
+                assert scenarios.think_times("any", 3, 4, count, gap_ns) == expected
 
 
 class Table(list):
