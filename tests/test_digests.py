@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from popcorn_edu import scenarios
-from popcorn_edu.model.messaging import GENERATIONS
-from popcorn_edu.model.mitigation import SIDE_BY_SIDE
+from popcorn_edu.model.messaging import GENERATIONS, send_noblock
+from popcorn_edu.model.mitigation import SIDE_BY_SIDE, batches_of
 
 TABLE = Path(__file__).with_name("data") / "digests.tsv"
 SHAPES = {
@@ -40,6 +40,11 @@ def runs() -> dict[str, tuple[str, dict]]:
             found[f"{name}, as usual"] = name, {}
             found[f"{name}, shuffled"] = name, {"schedule_seed": 3}
     found["long messages, mixed"] = "long_message", {"at_once": 3, "long_rule": "per sender"}
+    crowded = SHAPES["crowded"]
+    found["in batches of three"] = "fan_in", crowded | {"receive": batches_of(3)}
+    found["without waiting"] = "fan_in", SHAPES["burst"] | {"send": send_noblock, "slots": 2}
+    found["the whole ring"] = "fan_in", crowded | {"slots": 6, "full_rule": "whole ring"}
+    found["to a slow sleeper"] = "fan_in", crowded | {"slots": 1, "generation": "G2", "messages": 9}
     found["a long message waits"] = "long_message", {"slots": 4, "at_once": 2}
     found["the longest message"] = "long_message", {"size_bytes": 7_620, "slots": 32}
     found["multicast, a member removed"] = "multicast", {"victim": 2, "messages": 6}
