@@ -30,7 +30,8 @@ SAMPLE = 5  # of the configurations, measured by the baseline as well
 
 def grid(count: int) -> list[dict]:
     """Loads, budgets, rings and seeds."""
-    points = itertools.product(itertools.count(), GAPS_NS, BUDGETS, SLOTS)
+    of_one_seed = len(GAPS_NS) * len(BUDGETS) * len(SLOTS)
+    points = itertools.product(range(-(-count // of_one_seed)), GAPS_NS, BUDGETS, SLOTS)
     return [
         {
             "machine": MACHINE, "kernels": SENDERS + 1, "messages": MESSAGES // SENDERS,

@@ -33,6 +33,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, wait
 from contextlib import suppress
 from functools import cache
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -40,9 +41,11 @@ import popcorn_edu
 from popcorn_edu import scenarios
 from popcorn_edu.engine.trace import PopcornError, near_names, write_whole
 from popcorn_edu.engine.world import Run
+from popcorn_edu.model import flat
 from popcorn_edu.readers import figures
 
 POINTS_AT_MOST = 20_000
+COMPILE_FROM = 50  # points: fewer are played before numba has compiled, the first time
 BATCHES_PER_WORKER = 8  # fewer hand-overs than points, and still something left to share out
 NOT_AXES = ("cpus", "lists")  # arguments that are themselves lists
 WORKERS_AT_MOST = 256
@@ -236,7 +239,9 @@ class _Named:
         self.name = name
 
     def __call__(self, run: Run) -> object:
-        found = figures.summary(run)
+        return self.of(figures.summary(run))
+
+    def of(self, found: dict) -> object:
         if self.name not in found:
             raise PopcornError(f"metric={self.name!r}: {near_names(self.name, found)}")
         return found[self.name]
@@ -244,6 +249,13 @@ class _Named:
 
 def measure(scenario: str, point: dict, metrics: dict[str, Callable]) -> dict:
     """One point: the run, and what is measured of it. Also called in other processes."""
+    usual = [f is figures.summary or isinstance(f, _Named) for f in metrics.values()]
+    if all(usual):
+        told = scenarios.measure(scenario, **point)  # the same numbers, if need be without a trace
+        found = {}
+        for name, function in metrics.items():
+            found |= told if name == "" else {name: function.of(told)}
+        return found
     run = scenarios.run(scenario, **point)
     found = {}
     for name, function in metrics.items():
@@ -261,12 +273,21 @@ def measure(scenario: str, point: dict, metrics: dict[str, Callable]) -> dict:
     return found
 
 
-def _measure_batch(scenario: str, points: list[dict], metrics: dict) -> tuple[list, str]:
+def engine(points: int) -> str:
+    """Who plays the runs: numba where it is there and the sweep is long enough for it to pay. The
+    traces are the same, byte for byte."""
+    return "numba" if points >= COMPILE_FROM and find_spec("numba") else "lists"
+
+
+def _measure_batch(
+    scenario: str, points: list[dict], metrics: dict, played_by: str
+) -> tuple[list, str]:
     """What was found, up to the first point that cannot be measured, and why it cannot."""
     found: list[dict] = []
     try:
-        for point in points:
-            found.append(measure(scenario, point, metrics))
+        with flat.played_by(played_by):
+            for point in points:
+                found.append(measure(scenario, point, metrics))
     except PopcornError as problem:
         return found, str(problem)
     return found, ""
@@ -280,16 +301,18 @@ def _batches(
         return
     if executor is None and workers == 1:
         for n in todo:
-            yield n, measure(scenario, points[n], metrics)
+            with flat.played_by(engine(len(todo))):
+                found = measure(scenario, points[n], metrics)
+            yield n, found
         return
     with _pool(executor, workers) as pool:
         count = min(len(todo), BATCHES_PER_WORKER * (workers if executor is None else 8))
         shares = [todo[first::count] for first in range(count)]  # alike: a grid grows along an axis
-        futures = {}
+        futures, player = {}, engine(len(todo))
         try:
             for share in shares:
                 batch = [points[n] for n in share]
-                futures[pool.submit(_measure_batch, scenario, batch, metrics)] = share
+                futures[pool.submit(_measure_batch, scenario, batch, metrics, player)] = share
             left = set(futures)
             while left:
                 done, left = wait(left, return_when=FIRST_COMPLETED)

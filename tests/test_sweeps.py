@@ -247,3 +247,23 @@ def test_the_chart_stays_without_a_kernel():
     shown = small().plot(x="gap_ns", y="p99_ns", by="messages")
     assert "p99_ns over gap_ns" in repr(shown)
     assert shown.chart not in shown.controls.children
+
+
+def test_a_long_sweep_is_compiled_and_says_the_same(monkeypatch):
+    """With numba the runs are the same runs, so the table is the same table."""
+    assert sweeps.engine(sweeps.COMPILE_FROM - 1) == "lists"
+    monkeypatch.setattr(sweeps, "COMPILE_FROM", 1)
+    assert sweeps.engine(5) == "numba"
+    compiled = list(small())
+    monkeypatch.setattr(sweeps, "COMPILE_FROM", 10**6)
+    assert compiled == list(small())
+
+
+def test_a_faulty_run_is_measured_as_it_is():
+    """Not as the sound run that it was made from."""
+    from popcorn_edu.model import flat
+
+    given = {"kernels": 3, "messages": 4, "fault": "kernel panic"}
+    with flat.played_by("numba"):
+        found = scenarios.measure("fan_in", **given)
+    assert found == figures.summary(scenarios.run("fan_in", **given))

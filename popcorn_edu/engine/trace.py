@@ -411,6 +411,17 @@ class Trace:
 
     # -- reading -------------------------------------------------------------------------------
 
+    def columns(self) -> tuple[array, array, dict[type[Event], tuple[int, int]], array, array]:
+        """The packed records, for whoever counts by column: each record's kind; the fields, one
+        record's after the other's; {kind: (its number, how many fields)}; and the times: of the
+        turns, with the number of each turn's first record. Without turns they are each record's."""
+        self.pack()
+        kinds = {coding.kind: (coding.index, coding.width) for coding in self._codings}
+        if self._turn_first and not self._times:
+            return self._kinds, self._fields, kinds, self._turn_time, self._turn_first
+        self._unroll()
+        return self._kinds, self._fields, kinds, self._times, array("I")
+
     def __len__(self) -> int:
         return len(self._kinds) + len(self._events)
 

@@ -415,3 +415,37 @@ def test_measures_load_no_bokeh():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.stdout.strip(), done.stderr) == ("False True", "")
+
+
+# -- the summary of a long run --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_counted_by_columns_it_is_the_same(seed):
+    """Whatever the load, the ring, the policy and the engine: every number is equal."""
+    draw = random.Random(seed)
+    run = scenarios.fan_in(
+        kernels=draw.randint(2, 7), messages=draw.randint(1, 60), seed=seed,
+        gap_ns=draw.choice([0, 300, 3_000]), slots=draw.choice([1, 3, 64]),
+        high_every=draw.choice([0, 2]), schedule_seed=draw.choice([None, seed]),
+        mitigation=draw.choice(["poll until empty", "interrupt only", "poll only", "adaptive"]),
+    )  # fmt: skip
+    assert figures.by_columns(run) == figures.record_by_record(run)
+    list(run.trace)  # unrolled: the times are each record's now
+    assert figures.by_columns(run) == figures.record_by_record(run)
+
+
+@pytest.mark.parametrize("name", ["ping", "two_full_rings", "registration", "long_message"])
+def test_other_scenarios_are_counted_alike(name):
+    """Two rings, check-ins, chunks; where columns cannot tell, they say so."""
+    run = scenarios.run(name)
+    assert figures.by_columns(run) in (None, figures.record_by_record(run))
+
+
+def test_a_fork_that_doubles_a_message_is_not_counted_by_columns():
+    """The slow way is right for it, and summary takes it."""
+    run = scenarios.fan_in(kernels=3, messages=4)
+    twice = run.trace.next(TicketTaken)
+    odd = run.fork(twice.seq + 3, say=twice.event)
+    assert figures.by_columns(odd) is None
+    assert figures.summary(odd) == figures.record_by_record(odd)
