@@ -45,6 +45,7 @@ _WHERE = {
     "Fence": ("popcorn_edu.engine.steps", "Fence"),
     "score": ("popcorn_edu.planted", "score"),
     "sweep": ("popcorn_edu.sweeps", "sweep"),
+    "load_curve": ("popcorn_edu.readers.load_curve", "load_curve"),
     "compare": ("popcorn_edu.readers.compare", "compare"),
     "lab": ("popcorn_edu.grading.lab", "lab"),
 }

@@ -31,7 +31,7 @@ READING_ORDER = """
     faults
     readers.checks readers.figures readers.sweep_view readers.player readers.compare readers.export
     engine.sim engine.explore
-    scenarios planted sweeps readers.validation calibrate
+    scenarios planted sweeps readers.validation calibrate readers.load_curve
     readers.panel
     readers.plan_pictures readers.plans readers.plan_actions readers.plan_blocks readers.plan_widget
     grading
@@ -63,6 +63,7 @@ OUTSIDE = {
     "numba": {"model.flat"},
     "ipywidgets": {
         "readers.player",
+        "readers.load_curve",
         "readers.sweep_view",
         "readers.panel",
         "readers.plans",
@@ -71,6 +72,7 @@ OUTSIDE = {
     },
     "IPython": {
         "readers.player",
+        "readers.load_curve",
         "readers.sweep_view",
         "readers.panel",
         "readers.plans",

@@ -546,7 +546,7 @@ def sweep_chart(drawn: dict, x: str, y: str, by: str | None, call: Callable, cho
     says = []
     for name, points in drawn.items():
         values = [value for _, value, _ in points]
-        whose = f"{by} {name}: " if by else ""
+        whose = f"{by} {name}: " if by else f"{name}: " if name != y else ""
         says.append(f"{whose}{y} from {show_value(min(values))} to {show_value(max(values))}.")
     rows = [
         (name, *point[:2], call(point[2])) for name, points in drawn.items() for point in points
