@@ -119,5 +119,5 @@ def test_explore_says_how_many_states_a_second():
 
 def test_sweep_says_how_near_to_ideal_it_is():
     """A ratio for each size of a point."""
-    told = output("sweep.py", 4, 2)
+    told = output("sweep.py", 0, 2)
     assert told.count("of ideal (target 0.8)") == 3
